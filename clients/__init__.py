@@ -1,0 +1,1 @@
+"""Robot side: client SDKs, realtime receiver, chunk handling, safety, recording, robot drivers."""

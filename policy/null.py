@@ -1,0 +1,104 @@
+"""A policy without a network: for measuring transport and for tests of everything around a policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from policy.observation import Observation, Prediction, SampleOptions, check_observation, check_options
+from policy.spec import (
+    ActionSpec,
+    CameraSpec,
+    InstructionSpec,
+    Normalization,
+    PolicySpec,
+    RangeStats,
+    SamplerSpec,
+    SensorSpec,
+    StateSpec,
+)
+
+
+def null_spec(
+    *,
+    cameras: Sequence[str] = ("corner4",),
+    size: int = 128,
+    state_dim: int = 4,
+    sensors: Sequence[SensorSpec] = (),
+    horizon: int = 48,
+    action_dim: int = 4,
+    rate_hz: float = 80.0,
+    max_prefix: int = 32,
+    instruction_required: bool = False,
+) -> PolicySpec:
+    """A spec of the asked shape, with unit ranges."""
+    return PolicySpec(
+        name="null",
+        cameras=tuple(CameraSpec(name=name, height=size, width=size) for name in cameras),
+        state=StateSpec(names=tuple(f"s{i}" for i in range(state_dim)), units=("m",) * state_dim),
+        sensors=tuple(sensors),
+        instruction=InstructionSpec(required=instruction_required),
+        action=ActionSpec(
+            names=tuple(f"a{i}" for i in range(action_dim)),
+            units=("1",) * action_dim,
+            kind="delta",
+            low=(-1.0,) * action_dim,
+            high=(1.0,) * action_dim,
+            rate_hz=rate_hz,
+        ),
+        horizon=horizon,
+        head="diffusion",
+        sampler=SamplerSpec(),
+        max_prefix=max_prefix,
+        normalization=Normalization(
+            state=RangeStats(minimum=(-1.0,) * state_dim, maximum=(1.0,) * state_dim),
+            action=RangeStats(minimum=(-1.0,) * action_dim, maximum=(1.0,) * action_dim),
+            sensors={
+                s.name: {"mean": (0.0,) * s.channels, "std": (1.0,) * s.channels} for s in sensors
+            },
+        ),
+    )
+
+
+class NullPolicy:
+    """Answers seeded uniform actions; `run_ms` of sleep stand in for a run, however large the batch."""
+
+    runtime = "null"
+    device = "cpu"
+
+    def __init__(self, spec: PolicySpec | None = None, *, run_ms: float = 0.0) -> None:
+        self.spec = spec or null_spec()
+        self._run_s = run_ms / 1e3
+
+    def predict(
+        self, observations: Sequence[Observation], options: Sequence[SampleOptions]
+    ) -> list[Prediction]:
+        """See `Predictor.predict`."""
+        for observation, option in zip(observations, options, strict=True):
+            check_observation(self.spec, observation)
+            check_options(self.spec, option)
+        if self._run_s:
+            time.sleep(self._run_s)
+        return [self._draw(option) for option in options]
+
+    def _draw(self, option: SampleOptions) -> Prediction:
+        spec = self.spec
+        seed = option.seed if option.seed is not None else int(np.random.default_rng().integers(2**63))
+        low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
+        shape = (option.samples, spec.horizon, spec.action.dim)
+        drawn = np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
+        if option.prefix is not None:
+            drawn[:, : len(option.prefix)] = option.prefix
+        spread = ((drawn / ((high - low) / 2)).std(0).mean(-1)).astype(np.float32)
+        default = spec.sampler.default_steps if spec.sampler else 1
+        return Prediction(
+            actions=drawn.mean(0),
+            uncertainty=spread if option.samples > 1 else None,
+            ddim_steps=option.ddim_steps or default,
+            sampler=option.sampler,
+            seed=seed,
+            encode_ms=0.0,
+            sample_ms=self._run_s * 1e3,
+        )

@@ -1,0 +1,1 @@
+"""Backends that run an exported or eager policy network."""

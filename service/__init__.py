@@ -1,0 +1,1 @@
+"""Serving: wire codecs, inference engine, HTTP and ZeroMQ doors, metrics."""

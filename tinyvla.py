@@ -1,0 +1,45 @@
+"""The console command: one line per subcommand; each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# name -> (module with a `main(argv) -> int | None`, what it does)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("service.serve", "serve policy bundles over HTTP and ZeroMQ"),
+    "collect": ("trainer.collect", "record demonstrations from MetaWorld's scripted experts"),
+    "train": ("trainer.train", "train a diffusion or regression policy on a dataset"),
+    "export": ("trainer.export", "turn a checkpoint into a policy bundle (ONNX, TorchScript)"),
+    "evaluate": ("trainer.evaluate", "measure success in closed loop, with intervals"),
+}
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "usage: tinyvla COMMAND [--help] ...\n\n" + "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; bad input is one line on standard error and exit code 2."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"tinyvla: no command {name!r}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+
+    from policy.errors import TinyVLAError, UsageError
+
+    try:
+        return importlib.import_module(COMMANDS[name][0]).main(rest) or 0
+    except (UsageError, TinyVLAError) as error:
+        print(f"tinyvla {name}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

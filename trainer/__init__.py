@@ -1,0 +1,1 @@
+"""Demonstrations, datasets, training, export and closed-loop evaluation."""
