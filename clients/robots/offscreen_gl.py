@@ -1,0 +1,38 @@
+"""Choose MuJoCo's offscreen GL backend before MuJoCo is imported: EGL first, OSMesa next, else say what to install."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+from policy.errors import UsageError
+
+INSTALL_LINE = "apt-get install -y libegl1 libegl-mesa0 libgl1-mesa-dri"
+_LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def select_gl_backend() -> str:
+    """Set `MUJOCO_GL` unless the user did; return the backend's name.
+
+    Raises:
+        UsageError: neither EGL nor OSMesa is installed; the message holds the one line that installs EGL.
+    """
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen:
+        return chosen
+    if "mujoco" in sys.modules:
+        raise RuntimeError("select_gl_backend must run before mujoco is imported")
+    for backend, library in _LIBRARIES.items():
+        if _loads(library):
+            os.environ["MUJOCO_GL"] = backend
+            return backend
+    raise UsageError(f"no offscreen GL library found (EGL or OSMesa); install one with: {INSTALL_LINE}")
