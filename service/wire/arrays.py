@@ -1,0 +1,72 @@
+"""Arrays from bytes or nested lists, with a strict list of dtypes: no object arrays, nothing unpickled."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from policy.errors import TinyVLAError
+from service.wire.values import malformed, shown
+
+# NumPy's short names and the long ones people write by hand; little-endian only.
+_DTYPES: dict[str, np.dtype] = {
+    alias: np.dtype(short)
+    for short, aliases in {
+        "|u1": ("|u1", "u1", "uint8"),
+        "<f4": ("<f4", "f4", "float32"),
+        "<f8": ("<f8", "f8", "float64"),
+        "<i4": ("<i4", "i4", "int32"),
+        "<i8": ("<i8", "i8", "int64"),
+    }.items()
+    for alias in aliases
+}
+_MAX_DIMS = 4
+
+Buffer = bytes | bytearray | memoryview
+
+
+def from_buffer(data: Buffer, dtype: object, shape: object, field: str) -> np.ndarray:
+    """View `data` as an array without a copy; raises `malformed` unless dtype, shape and size agree."""
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise malformed(field, f"dtype one of {', '.join(_DTYPES)}", shown(dtype))
+    if (
+        not isinstance(shape, list | tuple)
+        or len(shape) > _MAX_DIMS
+        or any(type(n) is not int or n < 0 for n in shape)
+    ):
+        raise malformed(field, f"shape as a list of at most {_MAX_DIMS} sizes", shown(shape))
+    kind = _DTYPES[dtype]
+    size = len(data) if isinstance(data, bytes | bytearray) else data.nbytes
+    wanted = math.prod(shape) * kind.itemsize
+    if wanted != size:
+        raise malformed(field, f"{wanted} bytes for {dtype} {list(shape)}", f"{size} bytes")
+    return np.frombuffer(data, kind).reshape(shape)
+
+
+def from_lists(value: object, field: str) -> np.ndarray:
+    """Nested lists of numbers as float32; raises `malformed` for anything else, ragged lists included."""
+    if not isinstance(value, list):
+        raise malformed(field, "an array of numbers", shown(value))
+    try:
+        array = np.array(value)
+    except (ValueError, TypeError, OverflowError):
+        raise malformed(field, "nested lists of numbers, all of one length", "a ragged list") from None
+    if array.dtype.kind not in "iuf":
+        raise malformed(field, "numbers only", "a list that holds something else")
+    return as_float32(array)
+
+
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """float32, without a copy where it is float32 already; what overflows becomes infinite."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
+
+
+def to_wire(array: np.ndarray) -> np.ndarray:
+    """Contiguous and little-endian, of a dtype that `from_buffer` takes."""
+    little = np.ascontiguousarray(array)
+    little = little.astype(little.dtype.newbyteorder("<"), copy=False)
+    if little.dtype.str not in _DTYPES:
+        raise TinyVLAError("malformed", f"an array of {array.dtype} cannot be sent", actual=str(array.dtype))
+    return little

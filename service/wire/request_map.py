@@ -1,0 +1,145 @@
+"""The request map of PROTOCOLS to an `ActRequest` and back; encodings differ only in how they hold arrays."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Literal, Protocol, cast
+
+import numpy as np
+
+from policy.observation import Observation, SampleOptions
+from service.wire.messages import ActRequest
+from service.wire.values import MAX_NAME, as_int, as_map, as_number, as_text, malformed, shown
+
+FIELDS = (
+    "policy",
+    "instruction",
+    "images",
+    "state",
+    "sensors",
+    "ddim_steps",
+    "sampler",
+    "seed",
+    "prefix",
+    "samples",
+    "session",
+    "seq",
+    "timestamp_ns",
+    "deadline_ms",
+)
+_MAX_STREAMS = 64  # cameras or sensors of one robot
+
+
+class ArrayReader(Protocol):
+    """How an encoding holds images and arrays: from its form to NumPy."""
+
+    def image(self, value: object, field: str) -> np.ndarray:
+        """uint8 [H, W, 3] RGB."""
+        ...
+
+    def array(self, value: object, field: str) -> np.ndarray:
+        """float32, of any shape."""
+        ...
+
+
+class ArrayWriter(Protocol):
+    """The other way: from NumPy to the form an encoding holds."""
+
+    def image(self, image: np.ndarray) -> object:
+        """A camera's picture."""
+        ...
+
+    def array(self, array: np.ndarray) -> object:
+        """State, sensor window or prefix."""
+        ...
+
+
+def read_request(fields: Mapping[str, object], arrays: ArrayReader) -> ActRequest:
+    """Check every field's form; that shapes fit the policy is the contract's matter, not the codec's.
+
+    Raises:
+        TinyVLAError: `malformed`, naming the field; or what decoding an image raises.
+    """
+    for key in fields:
+        if key not in FIELDS:
+            close = difflib.get_close_matches(key[:MAX_NAME], FIELDS, 1)
+            known = f"{close[0]}, perhaps" if close else f"one of {', '.join(FIELDS)}"
+            raise malformed(key, known, "an unknown field")
+    given = {key: value for key, value in fields.items() if value is not None}
+    for key, what in (("images", "a map from camera name to image"), ("state", "an array of numbers")):
+        if key not in given:
+            raise malformed(key, what, "nothing")
+
+    def text(key: str) -> str | None:
+        return as_text(given[key], key, limit=MAX_NAME) if key in given else None
+
+    def integer(key: str) -> int | None:
+        return as_int(given[key], key) if key in given else None
+
+    # Scalars first: a request that is refused for one of them should not cost the decoding of its images.
+    options = SampleOptions(
+        ddim_steps=integer("ddim_steps"),
+        sampler=_sampler(given.get("sampler", "ddim")),
+        seed=integer("seed"),
+        prefix=arrays.array(given["prefix"], "prefix") if "prefix" in given else None,
+        samples=as_int(given.get("samples", 1), "samples"),
+    )
+    instruction = as_text(given.get("instruction", ""), "instruction")
+    policy, session, seq, timestamp_ns = (
+        text("policy"),
+        text("session"),
+        integer("seq"),
+        integer("timestamp_ns"),
+    )
+    deadline_ms = as_number(given["deadline_ms"], "deadline_ms") if "deadline_ms" in given else None
+    state = arrays.array(given["state"], "state")
+    sensors = as_map(given.get("sensors", {}), "sensors", limit=_MAX_STREAMS)
+    images = as_map(given["images"], "images", limit=_MAX_STREAMS)
+    return ActRequest(
+        observation=Observation(
+            images={name: arrays.image(value, f"images.{name}") for name, value in images.items()},
+            state=state,
+            instruction=instruction,
+            sensors={
+                # An absent sensor may be told by null as well as by leaving it out.
+                name: arrays.array(value, f"sensors.{name}")
+                for name, value in sensors.items()
+                if value is not None
+            },
+        ),
+        options=options,
+        policy=policy,
+        session=session,
+        seq=seq,
+        timestamp_ns=timestamp_ns,
+        deadline_ms=deadline_ms,
+    )
+
+
+def write_request(request: ActRequest, arrays: ArrayWriter) -> dict[str, object]:
+    """The request map; fields at their default are left out."""
+    observation, options = request.observation, request.options
+    fields: dict[str, object] = {
+        "policy": request.policy,
+        "instruction": observation.instruction or None,
+        "images": {name: arrays.image(image) for name, image in observation.images.items()},
+        "state": arrays.array(observation.state),
+        "sensors": {name: arrays.array(window) for name, window in observation.sensors.items()} or None,
+        "ddim_steps": options.ddim_steps,
+        "sampler": options.sampler if options.sampler != "ddim" else None,
+        "seed": options.seed,
+        "prefix": arrays.array(options.prefix) if options.prefix is not None else None,
+        "samples": options.samples if options.samples != 1 else None,
+        "session": request.session,
+        "seq": request.seq,
+        "timestamp_ns": request.timestamp_ns,
+        "deadline_ms": request.deadline_ms,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _sampler(value: object) -> Literal["ddim", "ddpm"]:
+    if value not in ("ddim", "ddpm"):
+        raise malformed("sampler", "'ddim' or 'ddpm'", shown(value))
+    return cast(Literal["ddim", "ddpm"], value)
