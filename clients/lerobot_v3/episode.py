@@ -42,7 +42,7 @@ class EpisodeArrays:
         if not self.task.strip():
             raise ValueError("an episode needs an instruction text")
         for name, array in self.arrays().items():
-            if array.dtype != np.float32 or array.ndim != 2 or len(array) != length:
+            if array.dtype != np.float32 or array.ndim != 2 or len(array) != length or not array.shape[1]:
                 raise ValueError(
                     f"{name}: expected float32 [{length}, n], got {array.dtype} {list(array.shape)}"
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +80,12 @@ class RollingParquet:
 
     def abandon(self) -> None:
         """Let go of an unfinished file after an error; it stays recognisably half-written."""
-        if self._file is not None:
-            self._file.close()
+        writer, file = self._writer, self._file
         self._writer = self._file = None
+        # The first error is already on its way; closing on a full disk would only hide it.
+        with contextlib.suppress(OSError):
+            if writer is not None:
+                writer.close()
+        with contextlib.suppress(OSError):
+            if file is not None:
+                file.close()

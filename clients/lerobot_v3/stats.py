@@ -1,7 +1,8 @@
 """Per-episode statistics as lerobot's `compute_stats.py` defines them, and their sum over a dataset.
 
-Quantiles are exact within an episode (lerobot estimates them from a histogram); over the dataset they are,
-as there, the mean of the episodes' quantiles weighted by count.
+Quantiles are exact within an episode, where lerobot reads the same inverse of the cumulative count off a
+histogram; over the dataset they are, as there, the mean of the episodes' quantiles weighted by count. The
+standard deviation of images is the true one: lerobot 0.4.4 squares 8-bit pixels without widening them first.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MIN_SAMPLES, _MAX_SAMPLES, _POWER = 100, 10_000, 0.75
 def vector_stats(values: np.ndarray) -> FeatureStats:
     """Statistics of [T, D] or [T] values per dimension, shape [D] or [1]."""
     rows = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-    quantiles = np.quantile(rows, list(QUANTILES.values()), axis=0)
+    quantiles = np.quantile(rows, list(QUANTILES.values()), axis=0, method="inverted_cdf")
     return {
         "min": rows.min(axis=0),
         "max": rows.max(axis=0),

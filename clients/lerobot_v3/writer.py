@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from clients.lerobot_v3 import layout, stats
 from clients.lerobot_v3.atomic import sync_directory, write_json_atomically
-from clients.lerobot_v3.columns import data_schema, image_column, vector_column
+from clients.lerobot_v3.columns import data_schema
 from clients.lerobot_v3.facts import INDEX_FEATURES, DatasetFacts
 from clients.lerobot_v3.rolling import RollingParquet
 from clients.lerobot_v3.staging import StagedEpisode, load_staged, staged_keys, staged_path
+from clients.lerobot_v3.tables import EpisodeTable, data_table, episode_row, index_columns
 from clients.lerobot_v3.tasks import write_tasks
 from policy.errors import UsageError
-
-# A row of the episodes table holds some 90 columns: one row group per episode would be mostly footer.
-_EPISODES_PER_ROW_GROUP = 100
 
 
 def finalize_dataset(
@@ -53,20 +46,20 @@ def finalize_dataset(
     data = RollingParquet(
         root, layout.DATA_PATH, **sizes, statistics_of=list(INDEX_FEATURES), dictionary_of=numbers
     )
-    episodes = _EpisodeTable(root, sizes)
+    episodes = EpisodeTable(RollingParquet(root, layout.EPISODES_PATH, **sizes))
     try:
         for episode_index, key in enumerate(keys_in_order):
             path = staged_path(root, key)
             staged = load_staged(path)
             _check_shape(staged, facts, path)
             task_index = tasks.setdefault(staged.episode.task, len(tasks))
-            indices = _index_columns(len(staged.episode), facts.fps, episode_index, frames, task_index)
+            indices = index_columns(len(staged.episode), facts.fps, episode_index, frames, task_index)
             place = data.place_for(len(staged.episode))
-            data.write(_data_table(staged, indices, data_schema(features)))
+            data.write(data_table(staged, indices, data_schema(features)))
             of = {**staged.stats, **{name: stats.vector_stats(values) for name, values in indices.items()}}
             of = {name: of[name] for name in features}
             running.add(of)
-            episodes.add(_episode_row(staged, episode_index, frames, place, of))
+            episodes.add(episode_row(staged, episode_index, frames, place, of))
             frames += len(staged.episode)
             if progress is not None:
                 progress(episode_index + 1, len(keys_in_order))
@@ -84,7 +77,7 @@ def finalize_dataset(
     info = _info(facts, totals, data_files_size_in_mb, chunks_size)
     write_json_atomically(root / layout.INFO_PATH, info)
     if not keep_staging:
-        shutil.rmtree(root / layout.STAGING_DIR)
+        _remove_staged(root, keys_in_order)
 
 
 def _check_request(root: Path, keys: Sequence[str]) -> None:
@@ -94,7 +87,8 @@ def _check_request(root: Path, keys: Sequence[str]) -> None:
         raise UsageError(f"{root}: no episodes to write")
     if len(set(keys)) != len(keys):
         raise ValueError("an episode key is given twice")
-    missing = sorted(set(keys) - staged_keys(root))
+    staged = staged_keys(root)
+    missing = [key for key in keys if key not in staged]
     if missing:
         raise UsageError(
             f"{root}: {len(missing)} episodes are not collected yet, the first is {missing[0]!r}"
@@ -105,6 +99,17 @@ def _remove_unfinished(root: Path) -> None:
     """Drop files of a finalize that was killed; only names of the format, never a whole directory."""
     for path in layout.dataset_files(root):
         path.unlink()
+
+
+def _remove_staged(root: Path, keys: Sequence[str]) -> None:
+    """Drop the episodes that are now in the dataset; others, and their directory, stay."""
+    for key in keys:
+        staged_path(root, key).unlink()
+    directory = root / layout.STAGING_DIR
+    for leftover in directory.glob(".*.tmp"):
+        leftover.unlink()
+    if not any(directory.iterdir()):
+        directory.rmdir()
 
 
 def _check_shape(staged: StagedEpisode, facts: DatasetFacts, path: Path) -> None:
@@ -125,75 +130,6 @@ def _check_shape(staged: StagedEpisode, facts: DatasetFacts, path: Path) -> None
     for part, wanted in expected.items():
         if found[part] != wanted:
             raise UsageError(f"{path}: {part}: expected {wanted}, got {found[part]}")
-
-
-def _index_columns(
-    length: int, fps: float, episode_index: int, first_frame: int, task_index: int
-) -> dict[str, np.ndarray]:
-    frame_index = np.arange(length, dtype=np.int64)
-    return {
-        "timestamp": (frame_index / fps).astype(np.float32),
-        "frame_index": frame_index,
-        "episode_index": np.full(length, episode_index, dtype=np.int64),
-        "index": frame_index + first_frame,
-        "task_index": np.full(length, task_index, dtype=np.int64),
-    }
-
-
-def _data_table(staged: StagedEpisode, indices: dict[str, np.ndarray], schema: pa.Schema) -> pa.Table:
-    episode = staged.episode
-    columns: dict[str, pa.Array] = {
-        layout.image_key(camera): image_column(frames) for camera, frames in episode.images.items()
-    }
-    vectors = {layout.STATE: episode.state, layout.ACTION: episode.action, **indices}
-    if episode.environment_state is not None:
-        vectors[layout.ENVIRONMENT_STATE] = episode.environment_state
-    columns |= {name: vector_column(values) for name, values in vectors.items()}
-    return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _episode_row(
-    staged: StagedEpisode, index: int, first: int, place: layout.Place, of: dict[str, stats.FeatureStats]
-) -> dict[str, Any]:
-    length = len(staged.episode)
-    row: dict[str, Any] = {"episode_index": index, "tasks": [staged.episode.task], "length": length}
-    row |= dict(zip(layout.FILE_INDEX_COLUMNS, place, strict=True))
-    row |= {"dataset_from_index": first, "dataset_to_index": first + length}
-    extra = json.dumps(dict(staged.episode.extra), sort_keys=True, ensure_ascii=False, allow_nan=False)
-    row[layout.EXTRA_COLUMN] = extra
-    for key, values in stats.to_json(of).items():
-        row |= {f"stats/{key}/{name}": value for name, value in values.items()}
-    return row
-
-
-class _EpisodeTable:
-    """`meta/episodes/`: rows gathered into row groups, each knowing the file it is in."""
-
-    def __init__(self, root: Path, sizes: dict[str, Any]) -> None:
-        self._files = RollingParquet(root, layout.EPISODES_PATH, **sizes)
-        self._rows: list[dict[str, Any]] = []
-        self._schema: pa.Schema | None = None
-
-    def add(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
-        if len(self._rows) == _EPISODES_PER_ROW_GROUP:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._rows:
-            return
-        place = dict(zip(layout.EPISODE_INDEX_COLUMNS, self._files.place_for(len(self._rows)), strict=True))
-        table = pa.Table.from_pylist([row | place for row in self._rows], schema=self._schema)
-        self._schema = table.schema
-        self._files.write(table)
-        self._rows.clear()
-
-    def close(self) -> None:
-        self._flush()
-        self._files.close()
-
-    def abandon(self) -> None:
-        self._files.abandon()
 
 
 def _info(facts: DatasetFacts, totals: dict[str, int], size_in_mb: float, chunks_size: int) -> dict[str, Any]:
