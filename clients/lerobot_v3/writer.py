@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.lerobot_v3 import layout, stats
-from clients.lerobot_v3.atomic import sync_directory, write_json_atomically
+from clients.lerobot_v3.atomic import sync_directory, writable, write_json_atomically
 from clients.lerobot_v3.columns import data_schema
 from clients.lerobot_v3.facts import INDEX_FEATURES, DatasetFacts
 from clients.lerobot_v3.rolling import RollingParquet
@@ -32,7 +32,8 @@ def finalize_dataset(
     The same episodes and facts give the same bytes. `progress(done, total)` is called after each episode.
 
     Raises:
-        UsageError: the dataset is already complete, an episode is missing, damaged or of another shape.
+        UsageError: the dataset is already complete, an episode is missing, damaged or of another shape, or
+            the disk is full; staged episodes are never lost.
     """
     root = Path(root)
     _check_request(root, keys_in_order)
@@ -54,17 +55,20 @@ def finalize_dataset(
             _check_shape(staged, facts, path)
             task_index = tasks.setdefault(staged.episode.task, len(tasks))
             indices = index_columns(len(staged.episode), facts.fps, episode_index, frames, task_index)
-            place = data.place_for(len(staged.episode))
-            data.write(data_table(staged, indices, data_schema(features)))
+            with writable(root):
+                place = data.place_for(len(staged.episode))
+                data.write(data_table(staged, indices, data_schema(features)))
             of = {**staged.stats, **{name: stats.vector_stats(values) for name, values in indices.items()}}
             of = {name: of[name] for name in features}
             running.add(of)
-            episodes.add(episode_row(staged, episode_index, frames, place, of))
+            with writable(root):
+                episodes.add(episode_row(staged, episode_index, frames, place, of))
             frames += len(staged.episode)
             if progress is not None:
                 progress(episode_index + 1, len(keys_in_order))
-        data.close()
-        episodes.close()
+        with writable(root):
+            data.close()
+            episodes.close()
     finally:
         data.abandon()
         episodes.abandon()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -124,6 +126,26 @@ def test_a_kill_while_staging_leaves_no_half_episode(tmp_path):
     finalize_dataset(tmp_path, ["k0"], FACTS)
     assert LeRobotDataset(tmp_path).num_episodes == 1
     assert not (tmp_path / ".staging").exists()
+
+
+@pytest.mark.parametrize("size_in_mb", [100, 0.005])
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch, dataset, size_in_mb):
+    root = stage_all(tmp_path / "full")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UsageError, match="No space left") as error:
+            finalize_dataset(root, KEYS, FACTS, data_files_size_in_mb=size_in_mb)
+        one_line(error)
+        with pytest.raises(UsageError, match="No space left"):
+            stage_episode(root, "late", make_episode(7))
+    assert not is_complete(root)
+    assert staged_keys(root) == set(KEYS)
+    finalize_dataset(root, KEYS, FACTS)
+    assert dataset_hash(root) == dataset_hash(dataset)
 
 
 def test_staged_episodes_that_were_not_asked_for_stay(tmp_path):
