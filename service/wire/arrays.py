@@ -41,7 +41,7 @@ def from_buffer(data: Buffer, dtype: object, shape: object, field: str) -> np.nd
     wanted = math.prod(shape) * kind.itemsize
     if wanted != size:
         raise malformed(field, f"{wanted} bytes for {dtype} {list(shape)}", f"{size} bytes")
-    return np.frombuffer(data, kind).reshape(shape)
+    return np.frombuffer(data, kind).reshape(shape) if size else np.zeros(shape, kind)
 
 
 def from_lists(value: object, field: str) -> np.ndarray:

@@ -23,6 +23,8 @@ from service.wire.values import as_int, as_map, as_text, malformed, shown
 VERSION = 1
 OPS = ("act", "reset", "spec", "ping")
 _MAX_FRAMES = 128  # more arrays than any robot has streams
+_QUICK_HEADER = 2**14  # bytes; lists that take more should not be read where every client waits
+MAX_HEADER = 2**20  # bytes; arrays belong into frames, and unpacking is done where every client waits for it
 
 Frames = list[arrays.Buffer]
 
@@ -37,13 +39,16 @@ class Call:
     fields: Mapping[str, object]  # the request map, or the few fields of the other operations
     frames: Sequence[arrays.Buffer]
 
+    header_bytes: int
+
     @property
-    def has_encoded_images(self) -> bool:
-        """True when reading the request will decode JPEG or PNG, which is slow."""
+    def is_quick_to_read(self) -> bool:
+        """True when nothing is left to decode but views of frames: no JPEG or PNG, no long nested lists."""
         images = self.fields.get("images")
-        return isinstance(images, dict) and any(
+        encoded = isinstance(images, dict) and any(
             isinstance(image, dict) and "enc" in image for image in images.values()
         )
+        return not encoded and self.header_bytes < _QUICK_HEADER
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,8 @@ def encode_call(
 def call_id_of(message: Sequence[arrays.Buffer]) -> int | None:
     """The id of a message that may be malformed otherwise, so that its error can be told apart."""
     try:
+        if len(message[0]) > MAX_HEADER:
+            return None
         return as_int(unpack(message[0], "header").get("id"), "id")
     except (TinyVLAError, IndexError):
         return None
@@ -142,6 +149,10 @@ def decode_call(message: Sequence[arrays.Buffer]) -> Call:
         raise malformed("message", "a header frame", "no frame")
     if len(message) > _MAX_FRAMES:
         raise malformed("message", f"at most {_MAX_FRAMES} frames", str(len(message)))
+    if len(message[0]) > MAX_HEADER:
+        raise TinyVLAError(
+            "too_large", f"a header may hold {MAX_HEADER} bytes; send arrays as frames", field="header"
+        )
     header = unpack(message[0], "header")
     version, op, token = header.pop("v", None), header.pop("op", None), header.pop("token", None)
     call_id = as_int(header.pop("id", None), "id")
@@ -150,7 +161,9 @@ def decode_call(message: Sequence[arrays.Buffer]) -> Call:
     if not isinstance(op, str) or op not in OPS:
         raise malformed("op", f"one of {', '.join(OPS)}", shown(op))
     checked = as_text(token, "token") if token is not None else None
-    return Call(op=op, id=call_id, token=checked, fields=header, frames=message[1:])
+    return Call(
+        op=op, id=call_id, token=checked, fields=header, frames=message[1:], header_bytes=len(message[0])
+    )
 
 
 def decode_request(call: Call) -> ActRequest:
