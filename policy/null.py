@@ -55,9 +55,7 @@ def null_spec(
         normalization=Normalization(
             state=RangeStats(minimum=(-1.0,) * state_dim, maximum=(1.0,) * state_dim),
             action=RangeStats(minimum=(-1.0,) * action_dim, maximum=(1.0,) * action_dim),
-            sensors={
-                s.name: {"mean": (0.0,) * s.channels, "std": (1.0,) * s.channels} for s in sensors
-            },
+            sensors={s.name: {"mean": (0.0,) * s.channels, "std": (1.0,) * s.channels} for s in sensors},
         ),
     )
 

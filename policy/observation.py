@@ -52,7 +52,9 @@ def check_observation(spec: PolicySpec, observation: Observation) -> None:
     """Raise `contract_mismatch` at the first field that does not fit the policy's contract."""
     wanted = {camera.name for camera in spec.cameras}
     if set(observation.images) != wanted:
-        raise contract_mismatch("images", f"cameras {sorted(wanted)}", f"cameras {sorted(observation.images)}")
+        raise contract_mismatch(
+            "images", f"cameras {sorted(wanted)}", f"cameras {sorted(observation.images)}"
+        )
     for name, image in observation.images.items():
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise contract_mismatch(f"images.{name}", "uint8 [H, W, 3]", f"{image.dtype} {list(image.shape)}")
@@ -88,13 +90,17 @@ def check_options(spec: PolicySpec, options: SampleOptions) -> None:
     """Raise `contract_mismatch` when the sampling options ask for what the policy cannot do."""
     if options.ddim_steps is not None and spec.sampler is not None:
         if not 1 <= options.ddim_steps <= spec.sampler.train_steps:
-            raise contract_mismatch("ddim_steps", f"1 ... {spec.sampler.train_steps}", str(options.ddim_steps))
+            raise contract_mismatch(
+                "ddim_steps", f"1 ... {spec.sampler.train_steps}", str(options.ddim_steps)
+            )
     if options.sampler not in ("ddim", "ddpm"):
         raise contract_mismatch("sampler", "'ddim' or 'ddpm'", repr(options.sampler))
     if not 1 <= options.samples <= MAX_SAMPLES:
         raise contract_mismatch("samples", f"1 ... {MAX_SAMPLES}", str(options.samples))
     if options.seed is not None and not 0 <= options.seed < 2**63:
-        raise TinyVLAError("malformed", "seed must lie in 0 ... 2^63 - 1", field="seed", actual=str(options.seed))
+        raise TinyVLAError(
+            "malformed", "seed must lie in 0 ... 2^63 - 1", field="seed", actual=str(options.seed)
+        )
     if options.prefix is not None:
         prefix = options.prefix
         if prefix.ndim != 2 or prefix.shape[1] != spec.action.dim or prefix.shape[0] > spec.max_prefix:

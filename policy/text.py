@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-BUCKETS = 2048  # id 0 is padding
+BUCKETS = 1024  # id 0 is padding
 MAX_TOKENS = 96
 
 

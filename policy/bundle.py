@@ -1,0 +1,134 @@
+"""Reading a policy bundle: hashes verified, golden pair replayed, nothing unpickled.
+
+A bundle is a directory: `policy.json` (the contract), `model.safetensors` (all weights, once, 16 bits), `encode.onnx` and
+`denoise.onnx` (graphs whose weights point into model.safetensors), `encode.pt` and `denoise.pt` (TorchScript code that
+takes the weights as arguments), `golden.npz` (an input and the chunk it must give) and `README.md`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from policy.errors import UsageError
+from policy.loaded import Backend, LoadedPolicy
+from policy.observation import Observation, SampleOptions
+from policy.spec import PolicySpec
+
+WEIGHTS = "model.safetensors"
+GOLDEN_TOLERANCE = 1e-4  # of the action range; the bound every runtime is exported under
+GOLDEN_SEED = 0
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_spec(directory: Path) -> PolicySpec:
+    """The contract of a bundle, after checking every file against its hash.
+
+    Raises:
+        UsageError: no bundle, an unreadable contract, a missing or altered file.
+    """
+    path = directory / "policy.json"
+    if not path.is_file():
+        raise UsageError(f"no policy bundle at {directory}: there is no policy.json")
+    try:
+        spec = PolicySpec.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise UsageError(f"{path}: {where}: {first['msg']}") from None
+    for name, expected in spec.files.items():
+        file = directory / name
+        if Path(name).name != name or not file.is_file():
+            raise UsageError(f"{directory}: {name} is missing; export or fetch the bundle again")
+        if file_hash(file) != expected:
+            raise UsageError(f"{directory}: {name} is not the file that was exported (SHA-256 differs)")
+    return spec
+
+
+def write_golden(path: Path, observation: Observation, actions: np.ndarray) -> None:
+    """Store an observation and the chunk that eager torch gives for it."""
+    arrays = {f"images.{name}": image for name, image in observation.images.items()}
+    arrays |= {f"sensors.{name}": window for name, window in observation.sensors.items()}
+    text = np.frombuffer(json.dumps(observation.instruction).encode(), np.uint8)
+    np.savez_compressed(path, state=observation.state, instruction=text, actions=actions, **arrays)  # type: ignore[arg-type]
+
+
+def read_golden(path: Path) -> tuple[Observation, np.ndarray]:
+    """Inverse of `write_golden`."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    observation = Observation(
+        images={key[7:]: value for key, value in arrays.items() if key.startswith("images.")},
+        sensors={key[8:]: value for key, value in arrays.items() if key.startswith("sensors.")},
+        state=arrays["state"],
+        instruction=json.loads(arrays["instruction"].tobytes()),
+    )
+    return observation, arrays["actions"]
+
+
+def golden_error(policy: LoadedPolicy, directory: Path) -> float:
+    """Largest deviation from the golden chunk, as a share of the action range."""
+    observation, expected = read_golden(directory / "golden.npz")
+    found = policy.predict([observation], [SampleOptions(seed=GOLDEN_SEED)])[0].actions
+    half = (np.asarray(policy.spec.action.high) - np.asarray(policy.spec.action.low)) / 2
+    return float(np.max(np.abs(found - expected) / half))
+
+
+def _choose_runtime(runtime: str, directory: Path) -> str:
+    if runtime != "auto":
+        return runtime
+    return "onnx" if (directory / "encode.onnx").exists() else "torchscript"
+
+
+def make_backend(
+    directory: Path, spec: PolicySpec, runtime: str, device: str, threads: int | None
+) -> Backend:
+    """The backend that runs a bundle's graphs; its libraries are imported only here."""
+    if runtime == "onnx":
+        from policy.runtimes.onnx import OnnxBackend
+
+        return OnnxBackend(directory, device, threads)
+    if runtime == "torchscript":
+        from policy.runtimes.torchscript import TorchScriptBackend
+
+        return TorchScriptBackend(directory, device, threads)
+    if runtime == "eager":
+        from policy.runtimes.eager import EagerBackend
+
+        return EagerBackend.from_bundle(directory, spec, device, threads)
+    raise UsageError(f"unknown runtime {runtime!r}; choose auto, onnx, torchscript or eager")
+
+
+def load_bundle(
+    path: str | Path, runtime: str = "auto", device: str = "auto", threads: int | None = None
+) -> LoadedPolicy:
+    """Load, verify and warm a bundle.
+
+    Args:
+        runtime: auto, onnx, torchscript or eager.
+        device: auto, cpu or cuda.
+        threads: processor threads of the runtime; None leaves its default.
+
+    Raises:
+        UsageError: missing or damaged bundle, a runtime that is not installed, or a golden pair that is off.
+    """
+    directory = Path(path)
+    spec = read_spec(directory)
+    backend = make_backend(directory, spec, _choose_runtime(runtime, directory), device, threads)
+    policy = LoadedPolicy(spec, backend)
+    error = golden_error(policy, directory)
+    if not error <= GOLDEN_TOLERANCE:
+        raise UsageError(
+            f"{directory}: {backend.name} on {backend.device} misses the golden pair by {error:.1e} of the action "
+            f"range (at most {GOLDEN_TOLERANCE:.0e}); the bundle was exported by other code or the runtime is broken"
+        )
+    return policy

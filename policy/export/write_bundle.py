@@ -1,0 +1,96 @@
+"""Write a policy bundle: weights once in 16 bits, two runtimes' graphs, a golden pair, and the proof that they agree."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from policy.bundle import GOLDEN_SEED, WEIGHTS, file_hash, load_bundle, write_golden
+from policy.errors import UsageError
+from policy.export.graphs import DenoiseGraph, EncodeGraph, denoise_inputs, encode_inputs
+from policy.export.model_card import model_card
+from policy.export.onnx_graphs import export_onnx
+from policy.export.torchscript_graphs import export_torchscript
+from policy.loaded import LoadedPolicy
+from policy.networks.network import PolicyNetwork
+from policy.observation import Observation, SampleOptions
+from policy.runtimes.eager import EagerBackend
+from policy.spec import PolicySpec
+
+
+def golden_observation(spec: PolicySpec) -> Observation:
+    """A synthetic observation inside the contract: smooth colour ramps, the middle of the state's range."""
+    images = {}
+    for number, camera in enumerate(spec.cameras):
+        y, x = np.mgrid[0 : camera.height, 0 : camera.width]
+        planes = [255 * y / camera.height, 255 * x / camera.width, 60.0 * number + 0 * x]
+        images[camera.name] = np.stack(planes, -1).astype(np.uint8)
+    stats = spec.normalization.state
+    state = (np.asarray(stats.minimum) + np.asarray(stats.maximum)) / 2
+    texts = [text for texts in spec.instruction.by_task.values() for text in texts]
+    sensors = {s.name: np.zeros((s.window, s.channels), np.float32) for s in spec.sensors}
+    return Observation(images, state.astype(np.float32), texts[0] if texts else "move", sensors)
+
+
+def round_weights(network: PolicyNetwork) -> dict[str, torch.Tensor]:
+    """Round the weights in place to 16 bits and return what a bundle stores (no training-only parts)."""
+    kept = {}
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            half = tensor.cpu().half()
+            if not torch.isfinite(half).all():
+                raise UsageError(f"weight {name} does not fit 16 bits; the training has diverged")
+            tensor.copy_(half.to(tensor.dtype))
+            if not name.startswith("encoder.auxiliary."):
+                kept[name] = half.contiguous()
+    return kept
+
+
+def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> PolicySpec:
+    """Write `directory` (replacing a bundle that is there) and load it back with every runtime.
+
+    The golden chunk is what eager torch gives with the rounded weights; a bundle whose ONNX or TorchScript misses it by
+    more than the tolerance is not put in place.
+
+    Returns:
+        The spec as stored, with the hashes of all files.
+
+    Raises:
+        UsageError: the directory is something else, or a runtime misses the golden pair.
+    """
+    if directory.exists() and any(directory.iterdir()) and not (directory / "policy.json").exists():
+        raise UsageError(f"{directory} is not empty and is no policy bundle; choose another --out")
+    building = directory.with_name(directory.name + ".building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    network = network.cpu().eval().to(memory_format=torch.contiguous_format)
+    weights = round_weights(network)
+    save_file(weights, building / WEIGHTS)
+
+    names, inputs = encode_inputs(spec, batch=2)
+    step_names, step_inputs = denoise_inputs(spec, network, batch=2)
+    encode, denoise = EncodeGraph(network), DenoiseGraph(network)
+    for graph, values, file in ((encode, inputs, "encode.pt"), (denoise, step_inputs, "denoise.pt")):
+        export_torchscript(
+            graph, [n for n, _ in graph.named_parameters() if n in weights], values, building / file
+        )
+    export_onnx(encode, names, inputs, "context", building / "encode.onnx", building / WEIGHTS)
+    export_onnx(denoise, step_names, step_inputs, "output", building / "denoise.onnx", building / WEIGHTS)
+
+    observation = golden_observation(spec)
+    eager = LoadedPolicy(spec, EagerBackend(network, "cpu"))
+    golden = eager.predict([observation], [SampleOptions(seed=GOLDEN_SEED)])[0].actions
+    write_golden(building / "golden.npz", observation, golden)
+    (building / "README.md").write_text(model_card(spec))
+    files = {path.name: file_hash(path) for path in sorted(building.iterdir()) if path.name != "README.md"}
+    spec = spec.model_copy(update={"files": files, "network": network.config.to_json()})
+    (building / "policy.json").write_text(spec.model_dump_json(indent=1) + "\n")
+    for runtime in ("eager", "onnx", "torchscript"):
+        load_bundle(building, runtime, "cpu")  # raises when it misses the golden pair
+    shutil.rmtree(directory, ignore_errors=True)
+    building.rename(directory)
+    return spec

@@ -1,0 +1,162 @@
+"""A loaded policy: contract + backend + sampler, from observations to chunks in physical units."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from policy.normalize import from_unit, standardize, to_unit
+from policy.observation import Observation, Prediction, SampleOptions, check_observation, check_options
+from policy.predictor import batch_key
+from policy.preprocess import fit_image
+from policy.sampler import draw_chunks
+from policy.spec import PolicySpec, SensorSpec
+from policy.text import tokenize
+
+
+class Backend(Protocol):
+    """Runs the two graphs of a policy network. All arrays are normalised; batches may have any size."""
+
+    name: str
+    device: str
+
+    def encode(
+        self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """uint8 [B, V, H, W, 3], int64 [B, L], float32 [B, D], windows and masks in turn -> context [B, M, D]."""
+        ...
+
+    def denoise(
+        self, chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray, context: np.ndarray
+    ) -> np.ndarray:
+        """float32 [B, H, A], int64 [B], int64 [B], context [B, M, D] -> float32 [B, H, A]."""
+        ...
+
+
+def sensor_input(sensor: SensorSpec, window: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """A window [T <= W, C] or nothing -> front-padded, normalisable [W, C] and its validity mask [W]."""
+    padded = np.zeros((sensor.window, sensor.channels), np.float32)
+    mask = np.zeros(sensor.window, np.float32)
+    if window is not None and len(window):
+        padded[-len(window) :] = window
+        mask[-len(window) :] = 1.0
+    return padded, mask
+
+
+class LoadedPolicy:
+    """The `Predictor` of a bundle. One thread owns it."""
+
+    def __init__(self, spec: PolicySpec, backend: Backend) -> None:
+        self.spec = spec
+        self.runtime = backend.name
+        self.device = backend.device
+        self._backend = backend
+
+    def predict(
+        self, observations: Sequence[Observation], options: Sequence[SampleOptions]
+    ) -> list[Prediction]:
+        """See `policy.predictor.Predictor.predict`."""
+        spec = self.spec
+        for observation, option in zip(observations, options, strict=True):
+            check_observation(spec, observation)
+            check_options(spec, option)
+        if len({batch_key(spec, option) for option in options}) != 1:
+            raise ValueError("requests of one run must share a batch_key")
+
+        start = time.perf_counter()
+        context = self._backend.encode(*self._inputs(observations))
+        encoded = time.perf_counter()
+
+        counts = [option.samples for option in options]
+        seeds = [_seed(option) for option in options]
+        rngs, prefixes = [], []
+        for option, seed in zip(options, seeds, strict=True):
+            prefix = None
+            if option.prefix is not None and len(option.prefix):
+                prefix = to_unit(option.prefix, spec.normalization.action)
+            for sample in range(option.samples):
+                rngs.append(np.random.Generator(np.random.Philox(key=[seed, sample])))
+                prefixes.append(prefix)
+        repeated = np.repeat(context, counts, axis=0) if max(counts) > 1 else context
+        kind, steps = self._sampling(options[0])
+        drawn = draw_chunks(
+            lambda chunk, timestep, length: self._backend.denoise(chunk, timestep, length, repeated),
+            spec.sampler,
+            kind,
+            steps,
+            rngs,
+            prefixes,
+            spec.horizon,
+            spec.action.dim,
+        )
+        sampled = time.perf_counter()
+
+        results = []
+        for row, (option, seed) in enumerate(zip(options, seeds, strict=True)):
+            first = sum(counts[:row])
+            results.append(
+                self._prediction(
+                    drawn[first : first + option.samples],
+                    option,
+                    seed,
+                    steps,
+                    kind,
+                    1e3 * (encoded - start),
+                    1e3 * (sampled - encoded),
+                )
+            )
+        return results
+
+    def _inputs(
+        self, observations: Sequence[Observation]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
+        spec = self.spec
+        images = np.stack(
+            [np.stack([fit_image(o.images[c.name], c) for c in spec.cameras]) for o in observations]
+        )
+        tokens = np.stack([tokenize(observation.instruction) for observation in observations])
+        state = to_unit(np.stack([o.state for o in observations]), spec.normalization.state)
+        sensors: list[np.ndarray] = []
+        for sensor in spec.sensors:
+            pairs = [
+                sensor_input(sensor, observation.sensors.get(sensor.name)) for observation in observations
+            ]
+            windows = np.stack([window for window, _ in pairs])
+            mask = np.stack([valid for _, valid in pairs])
+            sensors += [standardize(windows, spec.normalization.sensors[sensor.name]) * mask[..., None], mask]
+        return images, tokens, state, sensors
+
+    def _sampling(self, option: SampleOptions) -> tuple[str, int]:
+        """(sampler, network evaluations) of a run."""
+        sampler = self.spec.sampler
+        if sampler is None:
+            return option.sampler, 1
+        if option.sampler == "ddpm":
+            return "ddpm", sampler.train_steps
+        return "ddim", option.ddim_steps or sampler.default_steps
+
+    def _prediction(
+        self,
+        chunks: np.ndarray,
+        option: SampleOptions,
+        seed: int,
+        steps: int,
+        kind: str,
+        encode_ms: float,
+        sample_ms: float,
+    ) -> Prediction:
+        """Mean and spread of a request's samples [S, H, A], normalised, to physical units."""
+        spec = self.spec
+        actions = from_unit(chunks.mean(0), spec.normalization.action)
+        actions = np.clip(actions, np.float32(spec.action.low), np.float32(spec.action.high))
+        if option.prefix is not None:
+            actions[: len(option.prefix)] = option.prefix  # unchanged, to the bit
+        spread = chunks.std(0).mean(-1).astype(np.float32) if option.samples > 1 else None
+        return Prediction(actions, spread, steps, kind, seed, encode_ms, sample_ms)
+
+
+def _seed(option: SampleOptions) -> int:
+    return option.seed if option.seed is not None else int(np.random.default_rng().integers(2**63))

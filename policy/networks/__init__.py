@@ -1,0 +1,1 @@
+"""The policy networks (torch): one encoder, one trunk, two heads."""

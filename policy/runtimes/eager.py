@@ -1,0 +1,57 @@
+"""Eager torch backend: the reference every exported graph is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from policy.networks.config import NetworkConfig
+from policy.networks.network import PolicyNetwork
+from policy.runtimes.torch_device import torch_device
+from policy.spec import PolicySpec
+
+
+class EagerBackend:
+    """Runs a `PolicyNetwork` as it is."""
+
+    name = "eager"
+
+    def __init__(self, network: PolicyNetwork, device: str = "auto", threads: int | None = None) -> None:
+        self._device = torch_device(device, threads)
+        self.device = self._device.type
+        self._network = network.to(self._device).eval()
+
+    @classmethod
+    def from_bundle(cls, directory: Path, spec: PolicySpec, device: str, threads: int | None) -> EagerBackend:
+        """Rebuild the network from the spec and the 16-bit weights."""
+        from safetensors.torch import load_file
+
+        network = PolicyNetwork(spec, NetworkConfig.from_json(spec.network))
+        weights = {
+            name: tensor.float() for name, tensor in load_file(directory / "model.safetensors").items()
+        }
+        # The auxiliary head is training-only and not part of a bundle.
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+        if unexpected or any(not name.startswith("encoder.auxiliary.") for name in missing):
+            raise ValueError(f"weights do not fit the network: missing {missing}, unexpected {unexpected}")
+        return cls(network, device, threads)
+
+    def _tensors(self, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        return [torch.from_numpy(np.ascontiguousarray(array)).to(self._device) for array in arrays]
+
+    @torch.inference_mode()
+    def encode(
+        self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """See `policy.loaded.Backend`."""
+        return self._network.encode(*self._tensors([images, tokens, state, *sensors])).cpu().numpy()
+
+    @torch.inference_mode()
+    def denoise(
+        self, chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray, context: np.ndarray
+    ) -> np.ndarray:
+        """See `policy.loaded.Backend`."""
+        return self._network.denoise(*self._tensors([chunk, timestep, prefix_length, context])).cpu().numpy()

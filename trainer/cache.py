@@ -1,0 +1,111 @@
+"""A dataset decoded once into memory-mapped arrays, so that training never waits for JPEG or parquet.
+
+The cache lies beside the dataset under `.cache/<hash>`; it is built into a temporary directory and renamed, so a
+killed build leaves nothing that looks complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from clients.lerobot_v3 import LeRobotDataset
+from policy.preprocess import fit_image
+from policy.spec import CameraSpec
+
+
+@dataclass(frozen=True)
+class FrameCache:
+    """All frames of a dataset, episode after episode."""
+
+    images: np.ndarray  # uint8 [N, V, H, W, 3], memory-mapped
+    state: np.ndarray  # float32 [N, D]
+    environment_state: np.ndarray  # float32 [N, E]; E = 0 without privileged values
+    actions: np.ndarray  # float32 [N * actions_per_frame, A], at the control rate
+    episode_starts: np.ndarray  # int64 [episodes + 1], first frame of each episode, then N
+    tasks: tuple[str, ...]  # instruction of each episode
+    task_names: tuple[str, ...]  # short task name of each episode
+    actions_per_frame: int
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.state)
+
+    @property
+    def num_episodes(self) -> int:
+        return len(self.episode_starts) - 1
+
+
+def _cache_key(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> str:
+    info = (dataset.root / "meta" / "info.json").read_bytes()
+    stats = (dataset.root / "meta" / "stats.json").read_bytes()
+    views = json.dumps([camera.model_dump() for camera in cameras])
+    return hashlib.sha256(info + stats + views.encode()).hexdigest()[:16]
+
+
+def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> FrameCache:
+    """The decoded cache of a dataset for these cameras; built when it is not there yet."""
+    directory = dataset.root / ".cache" / _cache_key(dataset, cameras)
+    if not (directory / "index.json").exists():
+        _build(dataset, cameras, directory)
+    index = json.loads((directory / "index.json").read_text())
+    return FrameCache(
+        images=np.load(directory / "images.npy", mmap_mode="r"),
+        state=np.load(directory / "state.npy"),
+        environment_state=np.load(directory / "environment_state.npy"),
+        actions=np.load(directory / "actions.npy"),
+        episode_starts=np.asarray(index["episode_starts"], np.int64),
+        tasks=tuple(index["tasks"]),
+        task_names=tuple(index["task_names"]),
+        actions_per_frame=index["actions_per_frame"],
+    )
+
+
+def _decode(encoded: bytes, camera: CameraSpec) -> np.ndarray:
+    return fit_image(np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")), camera)
+
+
+def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: Path) -> None:
+    building = directory.with_name(directory.name + ".building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    height, width = cameras[0].height, cameras[0].width
+    shape = (dataset.num_frames, len(cameras), height, width, 3)
+    images = np.lib.format.open_memmap(building / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    states, privileged, actions, starts, tasks, names = [], [], [], [0], [], []
+    per_frame = dataset.facts.actions_per_frame
+    with ThreadPoolExecutor() as pool:
+        numbers = range(dataset.num_episodes)
+        for number in track(numbers, description=f"decoding {dataset.root.name}"):
+            episode = dataset.episode(number)
+            start = starts[-1]
+            for view, camera in enumerate(cameras):
+                decoded = pool.map(
+                    lambda data, camera=camera: _decode(data, camera), episode.images[camera.name]
+                )
+                for frame, image in enumerate(decoded):
+                    images[start + frame, view] = image
+            length = len(episode)
+            starts.append(start + length)
+            states.append(episode.state)
+            empty = np.zeros((length, 0), np.float32)
+            privileged.append(empty if episode.environment_state is None else episode.environment_state)
+            actions.append(episode.action.reshape(length * per_frame, -1))
+            tasks.append(episode.task)
+            names.append(episode.extra.get("metaworld_task", episode.task))
+    images.flush()
+    np.save(building / "state.npy", np.concatenate(states))
+    np.save(building / "environment_state.npy", np.concatenate(privileged))
+    np.save(building / "actions.npy", np.concatenate(actions))
+    index = {"episode_starts": starts, "tasks": tasks, "task_names": names, "actions_per_frame": per_frame}
+    (building / "index.json").write_text(json.dumps(index))
+    building.rename(directory)

@@ -1,0 +1,125 @@
+"""Checkpoints: safetensors for tensors, JSON for everything else, put in place by a rename.
+
+A checkpoint is a directory with `model.safetensors`, `ema.safetensors`, `optimizer.safetensors` and `state.json`
+(spec, network sizes, arguments, position in the data). No pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from policy.errors import UsageError
+from policy.networks.config import NetworkConfig
+from policy.networks.network import PolicyNetwork
+from policy.spec import PolicySpec
+
+_FORMAT = "tinyvla-checkpoint/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint directory holds."""
+
+    spec: PolicySpec
+    network: NetworkConfig
+    state: dict[str, Any]
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+
+    def build(self, weights: str = "ema") -> PolicyNetwork:
+        """The network with the averaged ("ema") or the raw ("model") weights, in evaluation mode."""
+        network = PolicyNetwork(self.spec, self.network)
+        network.load_state_dict(self.ema if weights == "ema" else self.model)
+        return network.eval()
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    tensors = {}
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            tensors[f"{names[id(parameter)]}/{key}"] = value.clone().contiguous()
+    return tensors
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put Adam's moments back where `_optimizer_tensors` found them."""
+    by_name = dict(model.named_parameters())
+    for key, value in tensors.items():
+        name, _, field = key.rpartition("/")
+        parameter = by_name[name]
+        # torch keeps the step count on the CPU for every device.
+        kept = value if field == "step" else value.to(parameter.device)
+        optimizer.state[parameter][field] = kept
+
+
+def save_checkpoint(
+    directory: Path, model: PolicyNetwork, ema: nn.Module, optimizer: torch.optim.Optimizer, spec: PolicySpec,
+    state: dict[str, Any],
+) -> None:  # fmt: skip
+    """Write a checkpoint so that `directory` holds either the old one or the new one, never a part."""
+    building, old = (
+        directory.with_name(directory.name + ".building"),
+        directory.with_name(directory.name + ".old"),
+    )
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    for name, tensors in (
+        ("model", model.state_dict()),
+        ("ema", ema.state_dict()),
+        ("optimizer", _optimizer_tensors(optimizer, model)),
+    ):
+        save_file(
+            {key: value.contiguous() for key, value in tensors.items()}, building / f"{name}.safetensors"
+        )
+    document = {
+        "format": _FORMAT,
+        "spec": spec.model_dump(mode="json"),
+        "network": model.config.to_json(),
+        **state,
+    }
+    (building / "state.json").write_text(json.dumps(document, indent=1))
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    building.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(directory: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        UsageError: no checkpoint there, or a damaged one.
+    """
+    if not directory.exists():
+        # A kill between the two renames of `save_checkpoint` leaves the previous one under its old name.
+        old = directory.with_name(directory.name + ".old")
+        if not old.exists():
+            raise UsageError(f"no checkpoint at {directory}")
+        directory = old
+    try:
+        state = json.loads((directory / "state.json").read_text())
+        if state.get("format") != _FORMAT:
+            raise UsageError(f"{directory} is no {_FORMAT} checkpoint")
+        tensors = {
+            name: load_file(directory / f"{name}.safetensors") for name in ("model", "ema", "optimizer")
+        }
+        spec = PolicySpec.model_validate(state.pop("spec"))
+        network = NetworkConfig.from_json(state.pop("network"))
+    except UsageError:
+        raise
+    except (
+        Exception
+    ) as error:  # safetensors, JSON and pydantic raise types of their own; each means the same here
+        raise UsageError(f"the checkpoint at {directory} is damaged: {error}") from error
+    return Checkpoint(spec=spec, network=network, state=state, **tensors)

@@ -1,0 +1,104 @@
+"""From a dataset to the contract of the policies trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from clients.lerobot_v3 import DatasetFacts, LeRobotDataset
+from clients.robots import metaworld_sim
+from policy.errors import UsageError
+from policy.normalize import range_stats
+from policy.spec import (
+    ActionSpec,
+    CameraSpec,
+    InstructionSpec,
+    Normalization,
+    PolicySpec,
+    SamplerSpec,
+    StateSpec,
+)
+from trainer.cache import FrameCache
+from trainer.settings import TrainArgs
+
+# What a dataset's robot_type says about units and about what an action is; unknown robots get unitless deltas.
+_ROBOTS: dict[str, dict[str, Any]] = {
+    "metaworld": {
+        "state_units": metaworld_sim.STATE_UNITS,
+        "action_units": metaworld_sim.ACTION_UNITS,
+        "kind": "delta",
+    }
+}
+
+
+def cameras_of(facts: DatasetFacts) -> tuple[CameraSpec, ...]:
+    """The cameras of a dataset at the resolution they were recorded in."""
+    return tuple(CameraSpec(name=name, height=h, width=w) for name, (h, w) in facts.cameras.items())
+
+
+def check_alike(datasets: Sequence[LeRobotDataset]) -> None:
+    """Raise UsageError unless the datasets may be trained on together."""
+    first = datasets[0]
+    for other in datasets[1:]:
+        for field in ("cameras", "state_names", "action_names", "actions_per_frame", "control_rate_hz"):
+            mine, theirs = getattr(first.facts, field), getattr(other.facts, field)
+            if mine != theirs:
+                raise UsageError(
+                    f"{other.root} differs from {first.root} in {field}: {theirs} against {mine}"
+                )
+
+
+def make_spec(
+    args: TrainArgs, facts: DatasetFacts, caches: Sequence[FrameCache], training: Sequence[np.ndarray]
+) -> PolicySpec:
+    """The contract; statistics come from the training episodes alone.
+
+    Args:
+        training: per cache the numbers of its training episodes.
+    """
+    robot = _ROBOTS.get(facts.robot_type or "", {})
+    states, actions = [], []
+    by_task: dict[str, tuple[str, ...]] = {}
+    for cache, episodes in zip(caches, training, strict=True):
+        starts, per_frame = cache.episode_starts, cache.actions_per_frame
+        for episode in episodes:
+            first, end = starts[episode], starts[episode + 1]
+            states.append(cache.state[first:end])
+            actions.append(cache.actions[first * per_frame : end * per_frame])
+        for name, text in zip(cache.task_names, cache.tasks, strict=True):
+            if text not in by_task.get(name, ()):
+                by_task[name] = (*by_task.get(name, ()), text)
+    action_stats = range_stats(np.concatenate(actions))
+    width = len(facts.action_names)
+    # A dimension that never moves in the data still needs an interval as its bounds.
+    high = tuple(
+        max(hi, lo + 1e-3) for lo, hi in zip(action_stats.minimum, action_stats.maximum, strict=True)
+    )
+    diffusion = SamplerSpec(
+        train_steps=args.diffusion_timesteps,
+        prediction_type=args.prediction_type,
+        default_steps=min(args.ddim_steps, args.diffusion_timesteps),
+    )
+    return PolicySpec(
+        name=args.name or args.out.name,
+        cameras=cameras_of(facts),
+        state=StateSpec(
+            names=tuple(facts.state_names), units=robot.get("state_units", ("1",) * len(facts.state_names))
+        ),
+        instruction=InstructionSpec(required=len(by_task) > 1, by_task=by_task),
+        action=ActionSpec(
+            names=tuple(facts.action_names),
+            units=robot.get("action_units", ("1",) * width),
+            kind=robot.get("kind", "delta"),
+            low=action_stats.minimum,
+            high=high,
+            rate_hz=facts.control_rate_hz,
+        ),
+        horizon=args.horizon,
+        head=args.head,
+        sampler=diffusion if args.head == "diffusion" else None,
+        max_prefix=args.max_prefix,
+        normalization=Normalization(state=range_stats(np.concatenate(states)), action=action_stats),
+    )

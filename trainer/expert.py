@@ -1,0 +1,141 @@
+"""One demonstration from a MetaWorld scripted expert, perturbed and recorded, from one seed."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from clients.lerobot_v3 import EpisodeArrays
+from clients.robots.metaworld_sim import MAX_STEPS, MetaWorldSim, SceneRenderer
+
+# A perturbation is a push of random direction held for a few steps, long enough to move the hand by
+# centimetres and short enough that the expert's grasp logic recovers; white noise at every step would
+# instead keep it from ever being aligned.
+_PUSH_PROBABILITY = 0.04
+_PUSH_STEPS = (3, 11)
+# Steps recorded after success, so that a demonstration also shows stopping and staying.
+_LINGER_STEPS = (10, 26)
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """How a demonstration is made."""
+
+    noise: float = 1.0
+    """Largest push, as a fraction of the action range; 0 records the expert alone."""
+    image_every: int = 4
+    """Control steps per recorded frame; every control step's action is kept."""
+    quality: int = 95
+    """JPEG quality (4:4:4); 0 stores PNG."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt; failed ones have no episode."""
+
+    success: bool
+    episode: EpisodeArrays | None
+
+
+def make_expert(task: str) -> Any:
+    """The scripted policy of a task: `get_action(observation[39]) -> action[4]`, a pure function of its input."""
+    from metaworld.policies import ENV_POLICY_MAP
+
+    return ENV_POLICY_MAP[f"{task}-v3"]()
+
+
+def expert_action(expert: Any, observation: np.ndarray) -> np.ndarray:
+    """The expert's action clipped to the action range, float32 [4]."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # the experts warn that they exceed the range; it is clipped
+        action = expert.get_action(observation.astype(np.float64))
+    return np.clip(np.asarray(action, np.float32), -1.0, 1.0)
+
+
+class Perturbation:
+    """Pushes drawn from one generator: the action executed differs from the clean one that is stored."""
+
+    def __init__(self, rng: np.random.Generator, scale: float) -> None:
+        self._rng = rng
+        self._scale = scale
+        self._left = 0
+        self._push = np.zeros(3, np.float32)
+
+    def executed(self, clean: np.ndarray) -> np.ndarray:
+        """The action to execute for a clean action [4]; the gripper is never disturbed."""
+        if self._left == 0 and self._rng.random() < _PUSH_PROBABILITY:
+            self._left = int(self._rng.integers(*_PUSH_STEPS))
+            self._push = self._rng.uniform(-self._scale, self._scale, 3).astype(np.float32)
+        if self._left == 0:
+            return clean
+        self._left -= 1
+        pushed = clean.copy()
+        pushed[:3] = np.clip(pushed[:3] + self._push, -1.0, 1.0)
+        return pushed
+
+
+def encode_image(image: np.ndarray, quality: int) -> bytes:
+    """uint8 [H, W, 3] to JPEG without chroma subsampling (goal markers are a few pixels), or PNG at quality 0."""
+    buffer = io.BytesIO()
+    if quality:
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
+    else:
+        Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def demonstrate(
+    sim: MetaWorldSim, renderer: SceneRenderer, expert: Any, seed: int, settings: RolloutSettings
+) -> Attempt:
+    """Roll the expert out from `seed`; same arguments, same bytes."""
+    rng = np.random.default_rng(seed)
+    sim.reset(int(rng.integers(2**31)))
+    perturbation = Perturbation(rng, settings.noise)
+    linger = int(rng.integers(*_LINGER_STEPS))
+
+    images: dict[str, list[bytes]] = {camera: [] for camera in sim.cameras}
+    states, privileged, actions = [], [], []
+    total_reward, success_step, ends_at = 0.0, None, MAX_STEPS
+    while sim.steps < ends_at:
+        for camera, image in renderer.render(sim.physics_state()).items():
+            images[camera].append(encode_image(image, settings.quality))
+        states.append(sim.state)
+        privileged.append(sim.environment_state)
+        chunk = []
+        for _ in range(settings.image_every):
+            clean = expert_action(expert, sim.observation)
+            chunk.append(clean)
+            if sim.steps >= MAX_STEPS:
+                continue  # the last frame is filled up with what the expert would do next
+            outcome = sim.step(perturbation.executed(clean))
+            total_reward += outcome.reward
+            if outcome.success and success_step is None:
+                success_step = sim.steps
+                ends_at = min(MAX_STEPS, sim.steps + linger)
+        actions.append(np.concatenate(chunk))
+    if success_step is None:
+        return Attempt(False, None)
+    facts = {
+        "metaworld_task": sim.task,
+        "seed": seed,
+        "success_step": success_step,
+        "control_steps": sim.steps,
+        "return": round(total_reward, 3),
+        "noise": settings.noise,
+    }
+    episode = EpisodeArrays(
+        task=sim.instruction,
+        images=images,
+        state=np.stack(states).astype(np.float32),
+        action=np.stack(actions).astype(np.float32),
+        environment_state=np.stack(privileged).astype(np.float32),
+        extra=facts,
+    )
+    return Attempt(True, episode)

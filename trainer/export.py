@@ -1,0 +1,60 @@
+"""`tinyvla export`: a checkpoint becomes a policy bundle."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from policy.export.write_bundle import write_bundle
+from trainer.checkpoint import load_checkpoint
+
+
+@dataclass(frozen=True)
+class ExportArgs:
+    """Turn a training checkpoint into a policy bundle with ONNX and TorchScript graphs."""
+
+    checkpoint: Path
+    """Checkpoint directory, such as runs/train/best."""
+    out: Path
+    """Bundle directory; a bundle that is already there is replaced."""
+    name: str | None = None
+    """Name of the policy; default the one it was trained under."""
+    weights: Annotated[Literal["ema", "model"], tyro.conf.arg(help="averaged or raw weights")] = "ema"
+
+
+def code_version() -> str:
+    """The commit of the code, or `unknown` outside a git checkout."""
+    found = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def export(args: ExportArgs) -> None:
+    """Write and verify the bundle."""
+    found = load_checkpoint(args.checkpoint)
+    network = found.build(args.weights)
+    arguments = found.state["arguments"]
+    training = {
+        "arguments": arguments,
+        "data_sha256": found.state["data_hashes"],
+        "code_version": code_version(),
+        "seed": arguments["seed"],
+        "optimizer_steps": found.state["progress"]["steps"],
+        "weights": args.weights,
+        "auxiliary_targets": list(found.network.auxiliary_targets),
+    }
+    spec = found.spec.model_copy(update={"training": training, "name": args.name or found.spec.name})
+    spec = write_bundle(args.out, network, spec)
+    size = sum(path.stat().st_size for path in args.out.iterdir()) / 1e6
+    print(f"{spec.label} in {args.out}: {size:.2f} MB; eager, ONNX and TorchScript replay the golden pair")
+
+
+def main(argv: list[str]) -> int:
+    """Entry of `tinyvla export`."""
+    export(tyro.cli(ExportArgs, args=argv, prog="tinyvla export"))
+    return 0

@@ -1,0 +1,140 @@
+"""One training example's loss: noise, prefixes, masks and auxiliary targets. Pure functions of tensors and a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from policy.networks.network import PolicyNetwork
+from policy.normalize import to_unit
+from policy.schedule import alphas_cumprod
+from policy.spec import PolicySpec, RangeStats
+from trainer.windows import Batch
+
+
+@dataclass(frozen=True)
+class Example:
+    """A batch on the device, normalised."""
+
+    images: Tensor  # uint8 [B, V, H, W, 3]
+    tokens: Tensor  # int64 [B, L]
+    state: Tensor  # float32 [B, D]
+    actions: Tensor  # float32 [B, H, A], in [-1, 1]
+    valid: Tensor  # bool [B, H]
+    auxiliary: Tensor  # float32 [B, P], in [-1, 1]
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """Everything random about one pass, drawn beforehand so that a pass can be repeated exactly."""
+
+    timestep: Tensor  # int64 [B * draws]
+    noise: Tensor  # float32 [B * draws, H, A]
+    prefix_length: Tensor  # int64 [B * draws]
+    state_noise: Tensor  # float32 [B, D]
+    state_known: Tensor  # float32 [B, 1]
+
+
+def to_example(
+    batch: Batch,
+    spec: PolicySpec,
+    auxiliary_index: np.ndarray,
+    auxiliary_stats: RangeStats | None,
+    device: torch.device,
+) -> Example:
+    """Normalise a batch with the very functions that serving uses."""
+    targets = np.zeros((len(batch.state), 0), np.float32)
+    if auxiliary_stats is not None:
+        targets = to_unit(batch.environment_state[:, auxiliary_index], auxiliary_stats)
+    arrays = (
+        batch.images,
+        batch.tokens,
+        to_unit(batch.state, spec.normalization.state),
+        to_unit(batch.actions, spec.normalization.action),
+        batch.valid,
+        targets,
+    )
+    return Example(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+
+
+def draw_corruption(
+    generator: torch.Generator,
+    batch: int,
+    draws: int,
+    spec: PolicySpec,
+    *,
+    prefix_probability: float,
+    state_noise: float,
+    state_dropout: float,
+) -> Corruption:
+    """Draw from `generator` alone."""
+    rows = batch * draws
+    train_steps = spec.sampler.train_steps if spec.sampler else 1
+    timestep = torch.randint(0, train_steps, (rows,), generator=generator)
+    noise = torch.randn(rows, spec.horizon, spec.action.dim, generator=generator)
+    # Short prefixes are the usual ones (latency is a few control steps), so the length is squared-uniform.
+    length = (torch.rand(rows, generator=generator).square() * spec.max_prefix).ceil().long()
+    has_prefix = torch.rand(rows, generator=generator) < prefix_probability
+    return Corruption(
+        timestep=timestep,
+        noise=noise,
+        prefix_length=length * has_prefix if spec.max_prefix else torch.zeros_like(length),
+        state_noise=torch.randn(batch, spec.state.dim, generator=generator) * state_noise,
+        state_known=(torch.rand(batch, 1, generator=generator) >= state_dropout).float(),
+    )
+
+
+def prediction_target(prediction_type: str, clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """What the network should output, by prediction type; `alpha_bar` broadcasts over the chunk."""
+    if prediction_type == "sample":
+        return clean
+    if prediction_type == "epsilon":
+        return noise
+    return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars of one pass."""
+
+    action: Tensor  # mean squared error of the network's target, over actions that count
+    auxiliary: Tensor  # mean squared error of the normalised positions; 0 without targets
+
+
+def compute_losses(
+    network: PolicyNetwork, spec: PolicySpec, example: Example, corruption: Corruption
+) -> Losses:
+    """Forward pass of a batch; prefixes and padding are excluded from the action loss."""
+    draws = len(corruption.timestep) // len(example.state)
+    seen = network.encoder.see(example.images, example.tokens)
+    state = example.state + corruption.state_noise
+    context = network.encoder.fuse(seen, state, corruption.state_known, [])
+    if example.auxiliary.shape[1]:
+        auxiliary = F.mse_loss(network.encoder.locate(seen).float(), example.auxiliary)
+    else:
+        auxiliary = seen.new_zeros(())
+
+    def repeated(x: Tensor) -> Tensor:
+        return x.repeat_interleave(draws, 0)
+
+    clean, valid, context = repeated(example.actions), repeated(example.valid), repeated(context)
+    index = torch.arange(spec.horizon, device=clean.device)
+    is_prefix = index < corruption.prefix_length[:, None]
+    if spec.sampler is None:
+        chunk, target = torch.zeros_like(clean), clean
+    else:
+        alphas = torch.from_numpy(alphas_cumprod(spec.sampler.train_steps)).float().to(clean.device)
+        alpha_bar = alphas[corruption.timestep][:, None, None]
+        chunk = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * corruption.noise
+        target = prediction_target(spec.sampler.prediction_type, clean, corruption.noise, alpha_bar)
+    chunk = torch.where(is_prefix[..., None], clean, chunk)
+    timestep = corruption.timestep if spec.sampler is not None else torch.zeros_like(corruption.timestep)
+    output = network.denoise(chunk, timestep, corruption.prefix_length, context)
+
+    counted = (valid & ~is_prefix).float()
+    error = (output - target).square().mean(-1)
+    return Losses(action=(error * counted).sum() / counted.sum().clamp(min=1.0), auxiliary=auxiliary)

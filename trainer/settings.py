@@ -1,0 +1,106 @@
+"""Flags of `tinyvla train`, the presets by dataset size, and how the two combine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Train a diffusion or regression policy on a LeRobotDataset v3.0.
+
+    Flags left at None come from the preset, which follows from the number of training samples.
+    """
+
+    dataset_dir: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=["--dataset"])]
+    """One or several datasets made with the same cameras and rates."""
+    out: Path = Path("runs/train")
+    """Run directory: checkpoints, log, TensorBoard events."""
+    name: str | None = None
+    """Name of the policy; default the run directory's."""
+    head: Literal["diffusion", "regression"] = "diffusion"
+    preset: Literal["auto", "small", "medium", "large"] = "auto"
+    """small < 1,000 samples <= medium <= 5,000 < large."""
+    epochs: int | None = None
+    batch_size: Annotated[int | None, tyro.conf.arg(aliases=["--bs", "--batch_size"])] = None
+    lr: float | None = None
+    patience: int | None = None
+    """Stop after this many epochs without a better validation loss; 0 never stops early."""
+    grad_accum: Annotated[int, tyro.conf.arg(aliases=["--grad_accum"])] = 1
+    """Batches per optimiser step."""
+    warmup_ratio: Annotated[float, tyro.conf.arg(aliases=["--warmup_ratio"])] = 0.03
+    max_grad_norm: Annotated[float, tyro.conf.arg(aliases=["--max_grad_norm"])] = 1.0
+    weight_decay: float = 0.01
+    diffusion_timesteps: Annotated[int, tyro.conf.arg(aliases=["--diffusion_timesteps"])] = 100
+    prediction_type: Literal["sample", "epsilon", "v_prediction"] = "sample"
+    ddim_steps: int = 10
+    """Default number of sampling steps written into the policy."""
+    horizon: int = 48
+    """Actions per chunk, at the control rate."""
+    max_prefix: int = 32
+    """Longest prefix of committed actions trained on; 0 trains without prefixes."""
+    prefix_probability: float = 0.4
+    """Share of samples that get a prefix."""
+    draws: int = 4
+    """Noise draws per image: the encoder runs once for all of them."""
+    hidden_dim: Annotated[int, tyro.conf.arg(aliases=["--hidden_dim"])] = 192
+    layers: int = 4
+    val_split: Annotated[float, tyro.conf.arg(aliases=["--val_split"])] = 0.05
+    """Share of whole episodes held out."""
+    shift: int = 3
+    """Random shift of the images in training, pixels."""
+    state_dropout: float = 0.2
+    """Share of samples that do not see the state: without it a policy copies where its own hand is."""
+    state_noise: float = 0.01
+    """Standard deviation of noise on the state, as a share of its half range."""
+    auxiliary: tuple[str, ...] = ("object", "object2", "goal")
+    """Positions predicted from the images as a training-only target, where the dataset has them."""
+    auxiliary_weight: float = 0.5
+    ema_decay: float = 0.999
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 where the processor has instructions for it."""
+    device: str = "auto"
+    threads: int = 0
+    """CPU threads; 0 leaves torch's default."""
+    save_every: int = 500
+    """Optimiser steps between `last` checkpoints within an epoch; 0 saves at the ends of epochs only."""
+    keep_every: int = 10
+    """Epochs between checkpoints that are kept."""
+    resume: bool = False
+    """Go on from `last` in --out; the result is that of an unbroken run."""
+    init_from: Path | None = None
+    """Start from the weights of this checkpoint directory (fine-tuning)."""
+    seed: int = 0
+    debug: bool = False
+    """Two epochs of a few batches, to see that everything runs."""
+
+
+# Epochs, batch size, learning rate, patience by number of samples.
+_PRESETS: dict[str, dict[str, float]] = {
+    "small": {"epochs": 15, "batch_size": 4, "lr": 1e-4, "patience": 8},
+    "medium": {"epochs": 30, "batch_size": 8, "lr": 1e-4, "patience": 10},
+    "large": {"epochs": 50, "batch_size": 16, "lr": 5e-5, "patience": 15},
+}
+
+
+def preset_for(samples: int) -> str:
+    """The preset's name for a number of training samples."""
+    if samples < 1000:
+        return "small"
+    return "medium" if samples <= 5000 else "large"
+
+
+def with_preset(args: TrainArgs, samples: int) -> TrainArgs:
+    """`args` with every None filled in."""
+    chosen = _PRESETS[preset_for(samples) if args.preset == "auto" else args.preset]
+    filled = {key: type_(chosen[key]) for key, type_ in _TYPES.items() if getattr(args, key) is None}
+    if args.debug:
+        filled["epochs"] = 2
+    return replace(args, **filled)  # type: ignore[arg-type]
+
+
+_TYPES = {"epochs": int, "batch_size": int, "lr": float, "patience": int}

@@ -1,0 +1,67 @@
+"""Training samples: one frame and the chunk of actions that starts at it; split by whole episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from policy.text import tokenize
+from trainer.cache import FrameCache
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples, physical units."""
+
+    images: np.ndarray  # uint8 [B, V, H, W, 3]
+    tokens: np.ndarray  # int64 [B, L]
+    state: np.ndarray  # float32 [B, D]
+    environment_state: np.ndarray  # float32 [B, E]
+    actions: np.ndarray  # float32 [B, H, A]
+    valid: np.ndarray  # bool [B, H], False past the end of the episode
+
+
+def split_episodes(episodes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(training, validation) episode numbers; whole episodes, so that no window is in both."""
+    order = np.random.default_rng([seed, 0x5E1]).permutation(episodes)
+    held_out = min(episodes - 1, round(episodes * share)) if share > 0 else 0
+    held_out = max(held_out, 1 if share > 0 and episodes > 1 else 0)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+class Windows:
+    """The samples of some episodes of a cache."""
+
+    def __init__(self, cache: FrameCache, episodes: np.ndarray, horizon: int) -> None:
+        starts = cache.episode_starts
+        self._cache = cache
+        self._horizon = horizon
+        self.frames = np.concatenate([np.arange(starts[e], starts[e + 1]) for e in episodes])
+        self._episode = np.repeat(np.arange(cache.num_episodes), np.diff(starts))
+        tokens = {task: tokenize(task) for task in set(cache.tasks)}
+        self._tokens = np.stack([tokens[task] for task in cache.tasks])
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The samples at these positions of `frames`."""
+        cache = self._cache
+        frames = self.frames[rows]
+        episodes = self._episode[frames]
+        per_frame = cache.actions_per_frame
+        first = frames * per_frame
+        end = cache.episode_starts[episodes + 1] * per_frame
+        steps = first[:, None] + np.arange(self._horizon)
+        valid = steps < end[:, None]
+        # Past the end the last action is repeated; it fills the network's input and is masked from the loss.
+        actions = cache.actions[np.minimum(steps, end[:, None] - 1)]
+        return Batch(
+            images=cache.images[frames],
+            tokens=self._tokens[episodes],
+            state=cache.state[frames],
+            environment_state=cache.environment_state[frames],
+            actions=actions,
+            valid=valid,
+        )
