@@ -1,0 +1,130 @@
+"""The client SDKs against a real server: the same chunk over every transport, and errors with codes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from clients.connect import connect
+from clients.http import HttpClient
+from clients.inprocess import InProcessClient
+from clients.zmq import ZmqClient
+from policy.errors import TinyVLAError, UsageError
+from policy.null import NullPolicy, null_spec
+from policy.observation import Observation, SampleOptions
+from service.running import RunningServer
+from service.wire.messages import ActRequest
+
+SPEC = null_spec(cameras=("left", "right"), size=16)
+SCHEMES = ("http", "tcp")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with RunningServer(lambda: NullPolicy(SPEC), token="secret") as running:
+        yield running
+
+
+def url(server: RunningServer, scheme: str) -> str:
+    return server.http_url if scheme == "http" else server.zmq_url
+
+
+def request(seed: int = 3, **changes) -> ActRequest:
+    images = {name: np.arange(768, dtype=np.uint8).reshape(16, 16, 3) for name in ("left", "right")}
+    options = SampleOptions(seed=seed, prefix=np.full((5, 4), 0.25, np.float32))
+    fields = {"session": "s", "seq": 4, "timestamp_ns": 5, **changes}
+    return ActRequest(Observation(images, np.zeros(4, np.float32), "go"), options, **fields)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("image_format", ["raw", "jpeg"])
+def test_every_transport_answers_what_the_policy_answers_in_process(server, scheme, image_format):
+    expected = InProcessClient(NullPolicy(SPEC)).act(request())
+    client = connect(url(server, scheme), "secret", image_format=image_format)
+    try:
+        assert client.spec() == SPEC
+        client.reset("s")
+        reply = client.act(request())
+    finally:
+        client.close()
+    np.testing.assert_array_equal(reply.actions, expected.actions)
+    np.testing.assert_array_equal(reply.actions[:5], 0.25)
+    assert (reply.session, reply.seq, reply.timestamp_ns, reply.seed) == ("s", 4, 5, 3)
+    assert reply.policy == SPEC.label
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_wrong_token_is_refused_with_its_code(server, scheme):
+    client = connect(url(server, scheme), "guess")
+    try:
+        for call in (client.spec, lambda: client.act(request())):
+            with pytest.raises(TinyVLAError) as caught:
+                call()
+            assert caught.value.code == "unauthorized"
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_refusal_names_the_field_and_leaves_the_client_usable(server, scheme):
+    client = connect(url(server, scheme), "secret")
+    try:
+        with pytest.raises(TinyVLAError) as caught:
+            client.act(request(policy="somebody-else"))
+        assert (caught.value.code, caught.value.field) == ("unknown_policy", "policy")
+        assert client.act(request()).seq == 4
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize(("scheme", "client"), [("http", HttpClient), ("tcp", ZmqClient)])
+def test_no_server_is_a_connection_error_that_names_the_address(scheme, client):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"{scheme}://127.0.0.1:{free.getsockname()[1]}"
+    speaking = client(address, timeout_s=0.2)
+    try:
+        with pytest.raises(ConnectionError, match=address):
+            speaking.spec()
+    finally:
+        speaking.close()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_server_that_comes_back_on_the_same_port_is_found_again(scheme):
+    def start(**ports: int) -> RunningServer:
+        return RunningServer(lambda: NullPolicy(SPEC), **ports)
+
+    with start() as first:
+        address = url(first, scheme)
+        port = int(address.rsplit(":", 1)[1])
+        client = connect(address, timeout_s=1.0)
+        assert client.act(request()).seq == 4
+    try:
+        with pytest.raises(ConnectionError):
+            client.act(request())
+        with start(**{"port" if scheme == "http" else "zmq_port": port}):
+            assert client.act(request()).seq == 4
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_server_that_does_not_answer_in_time_is_a_connection_error(scheme):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        client = connect(address, timeout_s=0.2)
+        try:
+            with pytest.raises(ConnectionError, match="did not answer"):
+                client.act(request())
+        finally:
+            client.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://x", "http://", ""])
+def test_an_address_that_is_none_is_told_with_an_example(address):
+    with pytest.raises(UsageError, match=r"http://127\.0\.0\.1:8000"):
+        connect(address)
