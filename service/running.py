@@ -57,6 +57,8 @@ class RunningServer:
         grace_s: float = 30.0,
     ) -> None:
         self._grace_s = grace_s
+        self._stop_lock = threading.Lock()
+        self._finished: bool | None = None
         self.engine = Engine(make_predictor, max_batch=max_batch, queue_size=queue_size)
         self._listener = bind_http(host, port)
         address, bound_port = self._listener.getsockname()[:2]
@@ -96,7 +98,16 @@ class RunningServer:
         self._http.start()
 
     def stop(self) -> bool:
-        """Finish what is queued, refuse what is new, close both doors; False when the grace time ran out."""
+        """Finish what is queued, refuse what is new, close both doors; False when the grace time ran out.
+
+        Calling it again waits for the same end.
+        """
+        with self._stop_lock:
+            if self._finished is None:
+                self._finished = self._stop()
+            return self._finished
+
+    def _stop(self) -> bool:
         self._intake.close()
         finished = self.engine.drain(self._grace_s)
         if not finished:

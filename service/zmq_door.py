@@ -82,11 +82,8 @@ class ZmqDoor:
 
     def stop(self, timeout: float) -> None:
         """Answer what is in flight, within `timeout` seconds, and close."""
-        if self._thread.is_alive():
-            self._mailbox.put(_Stop(time.monotonic() + timeout))
-            self._thread.join()
-        else:
-            self._close()
+        self._mailbox.put(_Stop(time.monotonic() + timeout))
+        self._thread.join()
 
     def _main(self) -> None:
         poller = zmq.Poller()
