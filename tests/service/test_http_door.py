@@ -242,10 +242,10 @@ def test_a_token_locks_everything_but_the_probes(everything: PolicySpec, request
         for path in ("/healthz", "/readyz"):
             assert client.get(path).status_code == 200
         for given in (None, "Bearer wrong", "Bearer s3cre\u00e9", "Basic s3cret", "Bearer", "s3cret"):
-            headers = {} if given is None else {"authorization": given.encode("latin-1")}
+            headers = [] if given is None else [(b"authorization", given.encode("latin-1"))]
             for path in ("/policies", "/policies/null", "/metrics", "/openapi.json"):
                 assert client.get(path, headers=headers).status_code == 401
-            refused = client.post("/act", content=b"{}", headers={**headers, b"content-type": JSON.encode()})
+            refused = client.post("/act", content=b"{}", headers=[*headers, (b"content-type", JSON.encode())])
             assert refused.json()["code"] == "unauthorized"
             assert refused.headers["www-authenticate"] == "Bearer"
         right = {"authorization": "Bearer s3cret"}
