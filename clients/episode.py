@@ -144,10 +144,15 @@ class Episode:
         )
         request = ActRequest(
             observation=Observation(
-                observation.images,
+                # A robot may have more cameras and sensors than the policy looks at.
+                {c.name: observation.images[c.name] for c in self.spec.cameras},
                 np.asarray(observation.state, np.float32),
                 settings.instruction,
-                observation.sensors,
+                {
+                    s.name: observation.sensors[s.name]
+                    for s in self.spec.sensors
+                    if s.name in observation.sensors
+                },
             ),
             options=options,
             session=settings.session,

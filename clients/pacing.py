@@ -75,10 +75,16 @@ class Pacer:
         self.jitter_ms = jitter if jitter is not None else Measurements()
         self.ticks = 0
         self.skipped = 0
+        self._first = self._latest = 0.0
 
     @property
     def period(self) -> float:
         return self._grid.period
+
+    @property
+    def achieved_hz(self) -> float | None:
+        """Ticks per second so far."""
+        return (self.ticks - 1) / (self._latest - self._first) if self.ticks > 1 else None
 
     def wait(self) -> Tick:
         """Block until the next tick is due."""
@@ -88,6 +94,8 @@ class Pacer:
             if left > SPIN_S:
                 self._sleep(left - SPIN_S)
         began = self._clock()
+        self._first = began if not self.ticks else self._first
+        self._latest = began
         self.ticks += 1
         self.skipped += skipped
         self.jitter_ms.add((began - due) * 1e3)

@@ -8,6 +8,7 @@ What is decided lives in `clients.episode`; here are only the threads, the clock
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -55,8 +56,9 @@ class EpisodeOutcome:
     seed: int
     success: bool
     interrupted: bool
-    started_at: float  # monotonic seconds of the first control tick
+    started_at: float  # monotonic seconds
     ended_at: float
+    achieved_hz: float | None  # control ticks per second
     ticks: int
     skipped: int  # control ticks given up after overruns
     chunk_policy: ChunkPolicy
@@ -85,6 +87,7 @@ class Receiver:
         spec: the contract of the policy behind `client`.
         settings: see `ReceiverSettings`.
         log: told one line at a time, from any thread; must not block.
+        interrupt: set from outside (a signal) to end the running episode; only ever looked at.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class Receiver:
         spec: PolicySpec,
         settings: ReceiverSettings,
         log: Callable[[str], None] = lambda line: None,
+        interrupt: threading.Event | None = None,
     ) -> None:
+        self._interrupt = interrupt or threading.Event()
         self._robot = robot
         self._client = client
         self._spec = spec
@@ -128,6 +133,9 @@ class Receiver:
             thread.start()
         try:
             while not stop.wait(WATCH_S):
+                if self._interrupt.is_set():
+                    interrupted = True
+                    break
                 if watcher is not None:
                     watcher.watch(episode, time.monotonic() - started)
         except KeyboardInterrupt:
@@ -138,6 +146,9 @@ class Receiver:
                 thread.join()
             ended = time.monotonic()
             _guarded(robot.hold, stop, failures)
+            # The server may be gone by now, and forgetting a session is a courtesy.
+            with contextlib.suppress(TinyVLAError, ConnectionError):
+                self._client.reset(session)
         if failures:
             raise failures[0]
         return EpisodeOutcome(
@@ -147,6 +158,7 @@ class Receiver:
             interrupted=interrupted,
             started_at=started,
             ended_at=ended,
+            achieved_hz=pacer.achieved_hz,
             ticks=pacer.ticks,
             skipped=pacer.skipped,
             chunk_policy=episode.settings.chunk_policy,

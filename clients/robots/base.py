@@ -6,9 +6,9 @@ everything else while neither runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -74,4 +74,25 @@ class Robot(Protocol):
 
     def close(self) -> None:
         """Leave the robot holding and release it."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReplayFrame:
+    """One instant of a finished episode."""
+
+    period: int  # control periods since the reset, held ones included
+    images: Mapping[str, np.ndarray]  # camera name -> uint8 [H, W, 3] RGB
+    state: np.ndarray  # float32 [D]
+    commands: np.ndarray  # float32 [n, A], sent from this instant on until the next frame
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A robot that can show a finished episode again, at no cost while it ran: simulators can."""
+
+    def replay(
+        self, every: int, cameras: Sequence[str] | None = None, size: int | None = None
+    ) -> Iterator[ReplayFrame]:
+        """One frame every `every` control periods; before the next `reset`."""
         ...

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clients.hold import hold_action
-from clients.robots.base import RobotInfo, RobotObservation
+from clients.robots.base import ReplayFrame, RobotInfo, RobotObservation
 from clients.robots.metaworld_sim import (
     ACTION_NAMES,
     CONTROL_RATE_HZ,
@@ -37,16 +37,6 @@ class _Snapshot:
     state: np.ndarray  # float32 [4]
     control_step: int
     at: float
-
-
-@dataclass(frozen=True)
-class ReplayFrame:
-    """One instant of a finished episode, rendered afterwards."""
-
-    period: int  # control periods since the reset, held ones included
-    images: dict[str, np.ndarray]
-    state: np.ndarray  # float32 [4]
-    commands: np.ndarray  # float32 [n, 4], sent from this instant on until the next frame
 
 
 class MetaWorldRobot:
@@ -83,7 +73,7 @@ class MetaWorldRobot:
             resting_command=np.asarray(RESTING_COMMAND, np.float32),
             kept_on_hold=(GRIPPER,),
         )
-        self._renderer: SceneRenderer | None = None
+        self._renderers: dict[int, SceneRenderer] = {}  # by size; used on the render thread only
         # One worker, because a GL context belongs to the thread that made it.
         self._render_thread = ThreadPoolExecutor(1, thread_name_prefix="render")
         self._keep_replay = keep_replay
@@ -93,7 +83,7 @@ class MetaWorldRobot:
         self._success = False
         self._newest: _Snapshot | None = None
         try:
-            self._render_thread.submit(self._make_renderer).result()
+            self._render_thread.submit(self._renderer, size).result()
         except BaseException:
             self._render_thread.shutdown()
             self._sim.close()
@@ -135,16 +125,18 @@ class MetaWorldRobot:
         """Control periods since the reset, held ones included."""
         return self._sim.steps
 
-    def replay(self, every: int, cameras: Sequence[str] | None = None) -> Iterator[ReplayFrame]:
+    def replay(
+        self, every: int, cameras: Sequence[str] | None = None, size: int | None = None
+    ) -> Iterator[ReplayFrame]:
         """Render the episode that ended, one frame every `every` control periods; needs `keep_replay`."""
         for start in range(0, len(self._replay), every):
             group = self._replay[start : start + every]
             physics, state, _ = group[0]
-            images = self._render_thread.submit(self._render, physics, cameras).result()
+            images = self._render_thread.submit(self._render, physics, cameras, size).result()
             yield ReplayFrame(start, images, state, np.stack([command for _, _, command in group]))
 
     def close(self) -> None:
-        self._render_thread.submit(self._close_renderer).result()
+        self._render_thread.submit(self._close_renderers).result()
         self._render_thread.shutdown()
         self._sim.close()
 
@@ -162,16 +154,21 @@ class MetaWorldRobot:
             self._sim.physics_state(), self._sim.state, self._control_step, time.monotonic()
         )
 
-    def _make_renderer(self) -> None:
-        self._renderer = self._sim.make_renderer()
+    def _renderer(self, size: int) -> SceneRenderer:
+        if size not in self._renderers:
+            policy_size, self._sim.size = self._sim.size, size
+            self._renderers[size] = self._sim.make_renderer()
+            self._sim.size = policy_size
+        return self._renderers[size]
 
-    def _close_renderer(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
+    def _close_renderers(self) -> None:
+        for renderer in self._renderers.values():
+            renderer.close()
 
-    def _render(self, physics: np.ndarray, cameras: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        assert self._renderer is not None
-        return self._renderer.render(physics, cameras)
+    def _render(
+        self, physics: np.ndarray, cameras: Sequence[str] | None = None, size: int | None = None
+    ) -> dict[str, np.ndarray]:
+        return self._renderer(size or self._sim.size).render(physics, cameras)
 
     def _render_newest(self) -> RobotObservation:
         snapshot = self._newest

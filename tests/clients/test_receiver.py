@@ -134,6 +134,17 @@ def test_an_interruption_leaves_the_robot_holding():
     np.testing.assert_array_equal(robot.commands[-1][:3], 0)
 
 
+def test_an_interrupt_from_outside_ends_the_episode_with_the_robot_holding():
+    interrupt = threading.Event()
+    client = FaultyClient(lambda number: interrupt.set() if number == 3 else None)
+    robot = NullRobot(periods=10**9, control_rate_hz=200.0)
+    outcome = Receiver(robot, client, SPEC, ReceiverSettings(), interrupt=interrupt).run_episode(
+        0, session="s"
+    )
+    assert outcome.interrupted
+    np.testing.assert_array_equal(robot.commands[-1][:3], 0)
+
+
 def test_the_chunk_policy_follows_what_the_policy_was_trained_for():
     assert chunk_policy_for(null_spec(max_prefix=8), None) == "rtc"
     assert chunk_policy_for(null_spec(max_prefix=0), None) == "receding"
