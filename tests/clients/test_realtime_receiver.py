@@ -1,0 +1,195 @@
+"""`python clients/realtime_receiver.py` as typed: runs, reports, records, and bad input in one line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients.demo import run, serving
+from clients.episode import Episode
+from clients.inprocess import InProcessClient
+from clients.lerobot_v3 import LeRobotDataset
+from clients.realtime_receiver import main
+from clients.receiver import Receiver, ReceiverSettings
+from clients.recording import Recorder
+from clients.robots.metaworld import MetaWorldRobot
+from policy.errors import UsageError
+from policy.null import NullPolicy, null_spec
+from service.running import RunningServer
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = str(ROOT / "clients" / "realtime_receiver.py")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    spec = null_spec(cameras=("corner4", "topview"), size=64)
+    with RunningServer(lambda: NullPolicy(spec, run_ms=20)) as running:
+        yield running
+
+
+def null_run(server: RunningServer, out: Path, *flags: str, url: str | None = None) -> int:
+    quick = ["--robot", "null", "--control-rate", "240", "--inference-rate", "20", "--plain"]
+    return main(["--server", url or server.http_url, *quick, "--out", str(out), *flags])
+
+
+@pytest.mark.parametrize("transport", ["http", "zmq"])
+def test_a_run_leaves_a_report_and_a_picture(server, tmp_path, capsys, transport):
+    url = server.http_url if transport == "http" else server.zmq_url
+    assert null_run(server, tmp_path, "--episodes", "2", "--ddim-steps", "10", url=url) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["format"] == "tinyvla-realtime-report/1"
+    assert [episode["seed"] for episode in report["episodes"]] == [1000, 1001]
+    overall = report["overall"]
+    assert (overall["episodes"], overall["successes"]) == (2, 2)
+    assert overall["requests"]["accepted"] >= 4
+    assert set(overall["stages"]["round_trip_ms"]) == {"count", "mean", "p50", "p95", "p99", "max"}
+    for episode in report["episodes"]:
+        assert episode["control_periods"] == 160
+        assert episode["executed"] + episode["waited"] + episode["held"] == 160
+    assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
+    assert "null 2/2: success after 160 control periods" in capsys.readouterr().out
+
+
+def test_too_few_successes_are_an_exit_code(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("clients.robots.null.NullRobot.success", property(lambda self: False))
+    assert null_run(server, tmp_path, "--require-success", "0.5") == 1
+    assert null_run(server, tmp_path) == 0
+
+
+@pytest.mark.parametrize("policy", ["sync", "receding", "ensemble", "rtc"])
+def test_every_chunk_policy_runs(server, tmp_path, policy):
+    assert null_run(server, tmp_path, "--chunk-policy", policy) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["chunk_policy"] == policy
+
+
+def bad_input(capsys, *flags: str) -> str:
+    assert main(flags) == 2
+    told = capsys.readouterr().err.strip()
+    assert "\n" not in told
+    assert told.startswith("realtime_receiver: ")
+    return told
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--no-such-flag"], "--no-such-flag"),
+        (["--episodes", "many"], "many"),
+        (["--episodes", "0"], "--episodes: expected 1"),
+        (["--inference-rate", "nan"], "--inference-rate"),
+        (["--server", "localhost"], "http://HOST:PORT"),
+        (["--chunk-policy", "greedy"], "greedy"),
+        (["--checkpoint", "/nowhere"], "no policy bundle at /nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(capsys, flags, told):
+    assert told in bad_input(capsys, *flags)
+
+
+def test_bad_input_that_only_policy_or_robot_can_tell_is_one_line_too(capsys, server, tmp_path):
+    at = ["--server", server.http_url, "--out", str(tmp_path)]
+    assert "did you mean" in bad_input(capsys, *at, "--task", "reach-v9")
+    assert "1 ... 100" in bad_input(capsys, *at, "--ddim-steps", "101")
+    assert "not empty" in bad_input(capsys, *at, "--robot", "null", "--save-data", str(ROOT))
+    assert "replayed" in bad_input(capsys, *at, "--robot", "null", "--video")
+
+
+def test_no_server_is_one_line_that_says_how_to_start_one(capsys):
+    told = bad_input(capsys, "--server", "http://127.0.0.1:1")
+    assert "http://127.0.0.1:1" in told
+    assert "tinyvla serve" in told
+
+
+def test_metaworld_in_real_time_is_recorded_filmed_and_reported(server, tmp_path):
+    """The script as typed, in a process of its own: clients/http.py must not hide the standard library's."""
+    done = subprocess.run(
+        [
+            sys.executable, "clients/realtime_receiver.py", "--ddim-steps", "10", "--server", server.http_url,
+            "--task", "reach", "--video", "--out", str(tmp_path / "run"),
+            "--save-data", str(tmp_path / "data"),
+        ],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    [episode] = report["episodes"]
+    assert episode["task"] == "reach"
+    assert episode["executed"] > 0
+    assert (tmp_path / "run" / "timeline.png").stat().st_size > 10_000
+
+    import av
+
+    with av.open(str(tmp_path / "run" / "reach.mp4")) as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(frames) == -(-episode["control_periods"] // 4)
+    assert frames[0].std() > 10  # a picture, not a blank
+
+    dataset = LeRobotDataset(tmp_path / "data")
+    assert dataset.num_episodes == 1
+
+
+def test_an_interrupted_run_ends_with_its_report(server, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, "--server", server.http_url, "--robot", "null", "--episodes", "500",
+         "--out", str(tmp_path)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "success" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    process.stdout.read()
+    assert process.wait(60) == 130
+    episodes = json.loads((tmp_path / "report.json").read_text())["episodes"]
+    assert 1 <= len(episodes) < 500
+
+
+def test_the_demo_serves_receives_and_stops(tmp_path, capsys):
+    assert run(["--null"], ["--robot=null"], tmp_path) == 0
+    assert (tmp_path / "report.json").exists()
+    assert "ready" in (tmp_path / "server.log").read_text()
+
+
+def test_a_server_that_cannot_start_is_told_with_its_last_words(tmp_path):
+    with (
+        pytest.raises(UsageError, match="no policy bundle"),
+        serving(["--bundle", "/nowhere"], tmp_path / "log"),
+    ):
+        pass
+
+
+def test_the_recorded_actions_are_those_that_were_commanded(tmp_path):
+    spec = null_spec(cameras=("corner4",), size=64)
+    robot = MetaWorldRobot("reach", cameras=("corner4",), size=64, keep_replay=True)
+    try:
+        interrupt = threading.Event()
+
+        class Watcher:
+            def watch(self, episode: Episode, elapsed_s: float) -> None:
+                if episode.step > 60:
+                    interrupt.set()
+
+        client = InProcessClient(NullPolicy(spec))
+        receiver = Receiver(robot, client, spec, ReceiverSettings(seed=1), interrupt=interrupt)
+        with Recorder(tmp_path, spec) as recorder:
+            outcome = receiver.run_episode(5, session="s", watcher=Watcher())
+            recorder.add(robot, outcome, "move the hand to the goal")
+            sent = np.concatenate([frame.commands for frame in robot.replay(4)])
+    finally:
+        robot.close()
+    dataset = LeRobotDataset(tmp_path)
+    assert dataset.num_episodes == 1
+    episode = dataset.episode(0)
+    recorded = episode.action.reshape(-1, 4)
+    np.testing.assert_array_equal(recorded, sent[: len(recorded)])
+    assert len(recorded) > 4 * 10
