@@ -30,10 +30,9 @@ def main(argv: Sequence[str]) -> int:
         settings = read_settings(argv)
         return _run(settings)
     except ConnectionError as error:
-        address = settings.server
         print(
             f"realtime_receiver: no policy server answers: {error}; "
-            f"start one with `tinyvla serve`, or name it with --server (now {address})",
+            "start one with `tinyvla serve`, or name another with --server",
             file=sys.stderr,
         )
     except (UsageError, TinyVLAError) as error:

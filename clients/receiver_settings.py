@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,8 +28,8 @@ class RunSettings:
 
     server: str = DEFAULT_SERVER
     """Policy server, http://HOST:PORT or tcp://HOST:PORT."""
-    token: str | None = field(default_factory=lambda: os.environ.get("TINYVLA_TOKEN") or None)
-    """The server's bearer token; also TINYVLA_TOKEN in the environment."""
+    token: str | None = None
+    """The server's bearer token; default TINYVLA_TOKEN of the environment."""
     checkpoint: Path | None = None
     """Policy bundle to run in this process instead of asking a server."""
     robot: RobotName = "metaworld"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import uuid
@@ -213,9 +214,9 @@ def _draw(path: Path, outcomes: list[EpisodeOutcome], spec: PolicySpec, console:
 def _connect(settings: RunSettings) -> PolicyClient:
     if settings.checkpoint is not None:
         return InProcessClient.load(settings.checkpoint)
-    return connect(
-        settings.server, settings.token, image_format=settings.image_format, timeout_s=settings.timeout
-    )
+    # Not a flag's default, which --help would print.
+    token = settings.token or os.environ.get("TINYVLA_TOKEN")
+    return connect(settings.server, token, image_format=settings.image_format, timeout_s=settings.timeout)
 
 
 def _spec(client: PolicyClient, console: Console, interrupt: threading.Event) -> PolicySpec:

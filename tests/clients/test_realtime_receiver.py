@@ -193,3 +193,13 @@ def test_the_recorded_actions_are_those_that_were_commanded(tmp_path):
     recorded = episode.action.reshape(-1, 4)
     np.testing.assert_array_equal(recorded, sent[: len(recorded)])
     assert len(recorded) > 4 * 10
+
+
+def test_the_token_comes_from_the_environment_and_is_never_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TINYVLA_TOKEN", "hush-hush")
+    with RunningServer(lambda: NullPolicy(null_spec()), token="hush-hush") as guarded:
+        assert null_run(guarded, tmp_path) == 0
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "hush-hush" not in capsys.readouterr().out
+    assert "hush-hush" not in (tmp_path / "report.json").read_text()
