@@ -1,0 +1,138 @@
+"""Drawing chunks: committed actions come back, a chunk depends on its own generator only, steps are counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from policy.sampler import draw_chunks
+from policy.spec import SamplerSpec
+
+HORIZON, DIM = 6, 2
+
+
+def network(chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray) -> np.ndarray:
+    """Mixes the actions of a chunk, as attention does, and sees timestep and prefix length."""
+    mixed = chunk.mean(1, keepdims=True) + 0.3 * chunk
+    return np.tanh(mixed + 0.01 * timestep[:, None, None] + 0.1 * prefix_length[:, None, None]).astype(
+        np.float32
+    )
+
+
+def draw(seeds, prefixes=None, *, denoise=network, sampler=SamplerSpec(train_steps=20), kind="ddim", steps=4):
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    prefixes = prefixes or [None] * len(seeds)
+    return draw_chunks(denoise, sampler, kind, steps, rngs, prefixes, HORIZON, DIM)
+
+
+PREFIX = np.float32([[0.1, -0.2], [0.3, 0.4]])
+HEADS = pytest.mark.parametrize(
+    ("sampler", "kind"),
+    [
+        (SamplerSpec(train_steps=20), "ddim"),
+        (SamplerSpec(train_steps=20), "ddpm"),
+        (SamplerSpec(train_steps=20, prediction_type="epsilon"), "ddim"),
+        (None, "ddim"),
+    ],
+)
+
+
+@HEADS
+def test_committed_actions_come_back_unchanged_to_the_bit(sampler, kind):
+    chunks = draw([0, 1], [PREFIX, None], sampler=sampler, kind=kind)
+    np.testing.assert_array_equal(chunks[0, :2], PREFIX)
+    assert chunks.dtype == np.float32
+    assert chunks.shape == (2, HORIZON, DIM)
+
+
+def test_a_prefix_outside_the_trained_range_is_not_clipped_either():
+    far = np.float32([[3.0, -2.5]])
+    np.testing.assert_array_equal(draw([0], [far])[0, :1], far)
+
+
+@HEADS
+def test_a_chunk_does_not_depend_on_what_shares_the_batch(sampler, kind):
+    alone = draw([7], [PREFIX], sampler=sampler, kind=kind)[0]
+    together = draw([3, 7, 9], [None, PREFIX, PREFIX[:1]], sampler=sampler, kind=kind)[1]
+    np.testing.assert_array_equal(alone, together)
+
+
+@pytest.mark.parametrize("kind", ["ddim", "ddpm"])
+def test_the_same_generator_draws_the_same_chunk_and_another_one_another(kind):
+    first, again, other = draw([5], kind=kind), draw([5], kind=kind), draw([6], kind=kind)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("sampler", "kind", "steps", "calls"),
+    [
+        (SamplerSpec(train_steps=20), "ddim", 1, 1),
+        (SamplerSpec(train_steps=20), "ddim", 20, 20),
+        (SamplerSpec(train_steps=20), "ddpm", 3, 20),
+        (None, "ddim", 10, 1),
+    ],
+)
+def test_the_network_is_called_once_per_step(sampler, kind, steps, calls):
+    timesteps = []
+
+    def counted(chunk, timestep, prefix_length):
+        timesteps.append(int(timestep[0]))
+        return network(chunk, timestep, prefix_length)
+
+    draw([0], denoise=counted, sampler=sampler, kind=kind, steps=steps)
+    assert len(timesteps) == calls
+    assert timesteps == sorted(timesteps, reverse=True)
+    assert timesteps[0] == (19 if sampler else 0)
+
+
+def test_the_network_sees_the_committed_actions_clean_at_every_step():
+    seen = []
+
+    def watched(chunk, timestep, prefix_length):
+        seen.append((chunk[0].copy(), int(prefix_length[0])))
+        return network(chunk, timestep, prefix_length)
+
+    draw([0], [PREFIX], denoise=watched, kind="ddpm")
+    for chunk, length in seen:
+        np.testing.assert_array_equal(chunk[:2], PREFIX)
+        assert length == 2
+
+
+def test_noise_drawn_where_actions_are_committed_has_no_influence():
+    class Altered:
+        """The generator of seed 0, but for what it draws at the committed positions."""
+
+        def __init__(self, offset: float) -> None:
+            self.rng, self.offset = np.random.default_rng(0), np.float32(offset)
+
+        def standard_normal(self, shape, dtype):
+            noise = self.rng.standard_normal(shape, dtype=dtype)
+            noise[: len(PREFIX)] += self.offset
+            return noise
+
+    chunks = [
+        draw_chunks(network, SamplerSpec(train_steps=20), "ddpm", 4, [Altered(by)], [PREFIX], HORIZON, DIM)
+        for by in (0.0, 100.0)
+    ]
+    np.testing.assert_array_equal(*chunks)
+
+
+def test_a_regression_head_is_asked_with_an_empty_chunk():
+    asked = []
+
+    def watched(chunk, timestep, prefix_length):
+        asked.append(chunk.copy())
+        return network(chunk, timestep, prefix_length)
+
+    draw([0], [PREFIX], denoise=watched, sampler=None)
+    np.testing.assert_array_equal(asked[0][0, 2:], 0.0)
+    np.testing.assert_array_equal(asked[0][0, :2], PREFIX)
+
+
+def test_a_perfect_network_is_sampled_exactly():
+    """An oracle that always names the clean chunk leads there, whatever the step count and sampler."""
+    clean = np.random.default_rng(3).uniform(-0.9, 0.9, (1, HORIZON, DIM)).astype(np.float32)
+    for kind, steps in (("ddim", 1), ("ddim", 7), ("ddpm", 1)):
+        found = draw([0], denoise=lambda chunk, timestep, length: clean, kind=kind, steps=steps)
+        np.testing.assert_allclose(found, clean, atol=1e-6)
