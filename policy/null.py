@@ -90,13 +90,19 @@ class NullPolicy:
         if option.prefix is not None:
             drawn[:, : len(option.prefix)] = option.prefix
         spread = ((drawn / ((high - low) / 2)).std(0).mean(-1)).astype(np.float32)
-        default = spec.sampler.default_steps if spec.sampler else 1
         return Prediction(
             actions=drawn.mean(0),
             uncertainty=spread if option.samples > 1 else None,
-            ddim_steps=option.ddim_steps or default,
+            ddim_steps=self._steps(option),
             sampler=option.sampler,
             seed=seed,
             encode_ms=0.0,
             sample_ms=self._run_s * 1e3,
         )
+
+    def _steps(self, option: SampleOptions) -> int:
+        """The network evaluations that a policy of this contract would make."""
+        sampler = self.spec.sampler
+        if sampler is None:
+            return 1
+        return sampler.train_steps if option.sampler == "ddpm" else option.ddim_steps or sampler.default_steps
