@@ -1,4 +1,4 @@
-"""Small policies: specs and observations of a few numbers, a backend that needs no network, bundles of tiny networks."""
+"""Small policies: a spec, observations, a backend without a network, bundles of tiny networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of any size become what the spec says: cropped, letterboxed or stretched, and untouched where they fit."""
+"""Images of any size become what the spec says: cropped, letterboxed or stretched, or left as they are."""
 
 from __future__ import annotations
 

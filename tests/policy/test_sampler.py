@@ -1,4 +1,4 @@
-"""Drawing chunks: committed actions come back, a chunk depends on its own generator only, steps are counted."""
+"""Drawing chunks: committed actions come back, a chunk depends on its own generator, steps are counted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from policy.sampler import draw_chunks
 from policy.spec import SamplerSpec
 
 HORIZON, DIM = 6, 2
+TWENTY = SamplerSpec(train_steps=20)
 
 
 def network(chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray) -> np.ndarray:
@@ -19,7 +20,7 @@ def network(chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray) 
     )
 
 
-def draw(seeds, prefixes=None, *, denoise=network, sampler=SamplerSpec(train_steps=20), kind="ddim", steps=4):
+def draw(seeds, prefixes=None, *, denoise=network, sampler=TWENTY, kind="ddim", steps=4):
     rngs = [np.random.default_rng(seed) for seed in seeds]
     prefixes = prefixes or [None] * len(seeds)
     return draw_chunks(denoise, sampler, kind, steps, rngs, prefixes, HORIZON, DIM)

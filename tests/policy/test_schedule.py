@@ -77,7 +77,7 @@ def test_a_ddim_update_is_diffusers_update(prediction_type, steps):
     rng = np.random.default_rng(steps)
     updates = plan(100, prediction_type, "ddim", steps)
     for update, following in itertools.zip_longest(updates, updates[1:]):
-        # diffusers always goes 100 // steps timesteps further, which for 33 steps is not where it goes on from;
+        # diffusers always goes 100 // steps timesteps further, which for 33 steps is not where it continues;
         # it is told the number of steps whose stride is the one really made.
         stride = update.timestep - (following.timestep if following else -1)
         theirs.num_inference_steps = 100 // stride
