@@ -261,7 +261,7 @@ class Trainer:
         args, samples = self.args, self.val_samples
         losses, errors, weight = 0.0, np.zeros(len(self.auxiliary.names)), 0
         # Noise is the same at every epoch, so that epochs can be compared.
-        limit = min(len(samples), 4 * _DEBUG_BATCHES if args.debug else 4096)
+        limit = min(len(samples), 4 * _DEBUG_BATCHES if args.debug else 2048)
         chosen = np.random.default_rng([args.seed, 2]).permutation(len(samples))[:limit]
         for start in range(0, limit, 64):
             rows = np.sort(chosen[start : start + 64])

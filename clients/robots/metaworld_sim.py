@@ -6,6 +6,7 @@ collection and evaluation as fast as they can.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,6 +147,8 @@ class SceneRenderer:
             raise UsageError(
                 f"offscreen rendering failed ({error}); install a GL library with: {INSTALL_LINE}"
             ) from error
+        # MuJoCo terminates EGL at exit; a context that still lives then prints errors.
+        atexit.register(self.close)
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
@@ -162,4 +165,6 @@ class SceneRenderer:
         return images
 
     def close(self) -> None:
+        """Free the GL context; may be called twice."""
+        atexit.unregister(self.close)
         self._renderer.close()

@@ -24,20 +24,22 @@ class GroupNorm(nn.GroupNorm):
 
 
 class ResidualBlock(nn.Module):
-    """conv - relu - conv - norm - FiLM, plus the input."""
+    """conv - relu - conv - norm, FiLM where a condition is given, plus the input."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, condition_dim: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, condition_dim: int | None) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm = GroupNorm(8, outputs)
-        self.film = zero_init(nn.Linear(condition_dim, 2 * outputs))
+        self.film = None if condition_dim is None else zero_init(nn.Linear(condition_dim, 2 * outputs))
         same = inputs == outputs and stride == 1
         self.skip: nn.Module = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.film(condition)[:, :, None, None].chunk(2, 1)
         h = self.norm(self.conv2(F.relu(self.conv1(x))))
+        if self.film is None:
+            return F.relu(h + self.skip(x))
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, 1)
         return F.relu(torch.addcmul(shift + self.skip(x), h, 1 + scale))
 
 
@@ -70,7 +72,9 @@ class VisionEncoder(nn.Module):
             blocks = nn.ModuleList()
             for block in range(blocks_per_stage):
                 stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(ResidualBlock(inputs, outputs, stride, condition_dim))
+                # Once per stage is enough to steer it; FiLM costs as much as the normalisation.
+                steered = condition_dim if block == blocks_per_stage - 1 else None
+                blocks.append(ResidualBlock(inputs, outputs, stride, steered))
                 inputs = outputs
             self.stages.append(blocks)
         self.to_maps = nn.ModuleList(nn.Conv2d(width, keypoints, 1) for width in widths)

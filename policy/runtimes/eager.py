@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from policy.errors import UsageError
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.runtimes.torch_device import torch_device
@@ -36,7 +37,10 @@ class EagerBackend:
         # The auxiliary head is training-only and not part of a bundle.
         missing, unexpected = network.load_state_dict(weights, strict=False)
         if unexpected or any(not name.startswith("encoder.auxiliary.") for name in missing):
-            raise ValueError(f"weights do not fit the network: missing {missing}, unexpected {unexpected}")
+            raise UsageError(
+                f"{directory}: its weights do not fit the network this code builds (first misfit: "
+                f"{[*unexpected, *missing][0]}); use --runtime onnx, or export it again"
+            )
         return cls(network, device, threads)
 
     def _tensors(self, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
