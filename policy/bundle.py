@@ -1,8 +1,8 @@
 """Reading a policy bundle: hashes verified, golden pair replayed, nothing unpickled.
 
-A bundle is a directory: `policy.json` (the contract), `model.safetensors` (all weights, once, 16 bits), `encode.onnx` and
-`denoise.onnx` (graphs whose weights point into model.safetensors), `encode.pt` and `denoise.pt` (TorchScript code that
-takes the weights as arguments), `golden.npz` (an input and the chunk it must give) and `README.md`.
+A bundle is a directory: `policy.json` (the contract), `model.safetensors` (all weights, once, 16 bits), `encode.onnx`
+and `denoise.onnx` (graphs whose weights point into model.safetensors), `encode.pt` and `denoise.pt` (TorchScript code
+that takes the weights as arguments), `golden.npz` (an input and the chunk it must give) and `README.md`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from policy.spec import PolicySpec
 WEIGHTS = "model.safetensors"
 GOLDEN_TOLERANCE = 1e-4  # of the action range; the bound every runtime is exported under
 GOLDEN_SEED = 0
+_RUNTIME_FILES = {
+    "onnx": ("encode.onnx", "denoise.onnx"),
+    "torchscript": ("encode.pt", "denoise.pt"),
+    "eager": (),
+}
 
 
 def file_hash(path: Path) -> str:
@@ -89,6 +94,13 @@ def _choose_runtime(runtime: str, directory: Path) -> str:
     return "onnx" if (directory / "encode.onnx").exists() else "torchscript"
 
 
+def _check_listed(directory: Path, spec: PolicySpec, runtime: str) -> None:
+    """Refuse to use a file that the contract gives no hash for."""
+    for name in (WEIGHTS, "golden.npz", *_RUNTIME_FILES.get(runtime, ())):
+        if name not in spec.files:
+            raise UsageError(f"{directory}: policy.json lists no hash of {name}; export the bundle again")
+
+
 def make_backend(
     directory: Path, spec: PolicySpec, runtime: str, device: str, threads: int | None
 ) -> Backend:
@@ -123,12 +135,21 @@ def load_bundle(
     """
     directory = Path(path)
     spec = read_spec(directory)
-    backend = make_backend(directory, spec, _choose_runtime(runtime, directory), device, threads)
-    policy = LoadedPolicy(spec, backend)
-    error = golden_error(policy, directory)
+    runtime = _choose_runtime(runtime, directory)
+    _check_listed(directory, spec, runtime)
+    try:
+        policy = LoadedPolicy(spec, make_backend(directory, spec, runtime, device, threads))
+        error = golden_error(policy, directory)
+    except UsageError:
+        raise
+    except Exception as failure:  # runtimes raise types of their own for files that do not fit the contract
+        reason = (str(failure).splitlines() or [type(failure).__name__])[0]
+        raise UsageError(
+            f"{directory}: {runtime} cannot replay golden.npz: {reason}; export or fetch the bundle again"
+        ) from failure
     if not error <= GOLDEN_TOLERANCE:
         raise UsageError(
-            f"{directory}: {backend.name} on {backend.device} misses the golden pair by {error:.1e} of the action "
+            f"{directory}: {policy.runtime} on {policy.device} misses the golden pair by {error:.1e} of the action "
             f"range (at most {GOLDEN_TOLERANCE:.0e}); the bundle was exported by other code or the runtime is broken"
         )
     return policy
