@@ -151,7 +151,9 @@ class LoadedPolicy:
         """Mean and spread of a request's samples [S, H, A], normalised, to physical units."""
         spec = self.spec
         actions = from_unit(chunks.mean(0), spec.normalization.action)
-        actions = np.clip(actions, np.float32(spec.action.low), np.float32(spec.action.high))
+        actions = np.clip(
+            actions, np.asarray(spec.action.low, np.float32), np.asarray(spec.action.high, np.float32)
+        )
         if option.prefix is not None:
             actions[: len(option.prefix)] = option.prefix  # unchanged, to the bit
         spread = chunks.std(0).mean(-1).astype(np.float32) if option.samples > 1 else None

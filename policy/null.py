@@ -12,6 +12,7 @@ from policy.spec import (
     ActionSpec,
     CameraSpec,
     InstructionSpec,
+    MeanStdStats,
     Normalization,
     PolicySpec,
     RangeStats,
@@ -55,7 +56,9 @@ def null_spec(
         normalization=Normalization(
             state=RangeStats(minimum=(-1.0,) * state_dim, maximum=(1.0,) * state_dim),
             action=RangeStats(minimum=(-1.0,) * action_dim, maximum=(1.0,) * action_dim),
-            sensors={s.name: {"mean": (0.0,) * s.channels, "std": (1.0,) * s.channels} for s in sensors},
+            sensors={
+                s.name: MeanStdStats(mean=(0.0,) * s.channels, std=(1.0,) * s.channels) for s in sensors
+            },
         ),
     )
 

@@ -88,11 +88,9 @@ def check_observation(spec: PolicySpec, observation: Observation) -> None:
 
 def check_options(spec: PolicySpec, options: SampleOptions) -> None:
     """Raise `contract_mismatch` when the sampling options ask for what the policy cannot do."""
-    if options.ddim_steps is not None and spec.sampler is not None:
-        if not 1 <= options.ddim_steps <= spec.sampler.train_steps:
-            raise contract_mismatch(
-                "ddim_steps", f"1 ... {spec.sampler.train_steps}", str(options.ddim_steps)
-            )
+    steps, sampler = options.ddim_steps, spec.sampler
+    if steps is not None and sampler is not None and not 1 <= steps <= sampler.train_steps:
+        raise contract_mismatch("ddim_steps", f"1 ... {sampler.train_steps}", str(steps))
     if options.sampler not in ("ddim", "ddpm"):
         raise contract_mismatch("sampler", "'ddim' or 'ddpm'", repr(options.sampler))
     if not 1 <= options.samples <= MAX_SAMPLES:

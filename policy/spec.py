@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT = "tinyvla-policy/1"
+FORMAT: Literal["tinyvla-policy/1"] = "tinyvla-policy/1"
 
 
 class _Part(BaseModel):

@@ -117,7 +117,7 @@ class _TaskProgress:
 
     def kept(self) -> list[int] | None:
         """The first `wanted` successes in order of attempt, or None while earlier attempts are still open."""
-        kept = []
+        kept: list[int] = []
         for attempt in range(len(self.outcome) + 1):
             if len(kept) == self.wanted:
                 return kept

@@ -118,7 +118,8 @@ def _run(args: EvaluateArgs, job: _Job) -> EpisodeResult:
     policy: Predictor | None = _STATE.get("policy")  # type: ignore[assignment]
     if _STATE.get("task") != job.task:
         _close_scene()
-        cameras, size = metaworld_sim.DEFAULT_CAMERAS, 128
+        cameras: tuple[str, ...] = metaworld_sim.DEFAULT_CAMERAS
+        size = 128
         if policy is not None:
             cameras, size = camera_setup(policy.spec)
         sim = metaworld_sim.MetaWorldSim(job.task, cameras, size)

@@ -46,7 +46,8 @@ def make_expert(task: str) -> Any:
     """The scripted policy of a task: `get_action(observation[39]) -> action[4]`, a pure function of its input."""
     from metaworld.policies import ENV_POLICY_MAP
 
-    return ENV_POLICY_MAP[f"{task}-v3"]()
+    policy: Any = ENV_POLICY_MAP[f"{task}-v3"]
+    return policy()
 
 
 def expert_action(expert: Any, observation: np.ndarray) -> np.ndarray:

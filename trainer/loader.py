@@ -63,7 +63,7 @@ def _epoch_order(epoch: int, samples: int, seed: int) -> np.ndarray:
 
 
 def prefetch(make: Callable[[int], T], numbers: range, ahead: int = 4) -> Iterator[T]:
-    """`make(n)` for each n, computed on a thread up to `ahead` items before it is needed; its errors are raised here."""
+    """`make(n)` for each n, up to `ahead` items before they are needed, on a thread whose errors are raised here."""
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=ahead)
     stopped = threading.Event()
 

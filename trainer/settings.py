@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -94,13 +94,24 @@ def preset_for(samples: int) -> str:
     return "medium" if samples <= 5000 else "large"
 
 
-def with_preset(args: TrainArgs, samples: int) -> TrainArgs:
+@dataclass(frozen=True)
+class ResolvedArgs(TrainArgs):
+    """`TrainArgs` with every None of the preset filled in."""
+
+    epochs: int = 0
+    batch_size: int = 0
+    lr: float = 0.0
+    patience: int = 0
+
+
+def with_preset(args: TrainArgs, samples: int) -> ResolvedArgs:
     """`args` with every None filled in."""
     chosen = _PRESETS[preset_for(samples) if args.preset == "auto" else args.preset]
-    filled = {key: type_(chosen[key]) for key, type_ in _TYPES.items() if getattr(args, key) is None}
+    values = {field.name: getattr(args, field.name) for field in fields(args)}
+    values |= {key: type_(chosen[key]) for key, type_ in _TYPES.items() if values[key] is None}
     if args.debug:
-        filled["epochs"] = 2
-    return replace(args, **filled)  # type: ignore[arg-type]
+        values["epochs"] = 2
+    return ResolvedArgs(**values)
 
 
 _TYPES = {"epochs": int, "batch_size": int, "lr": float, "patience": int}

@@ -131,27 +131,24 @@ class Trainer:
                 if len(held_out)
             ]
         )
-        self.args = args = with_preset(args, len(self.train_samples))
-        assert (
-            args.epochs and args.batch_size and args.lr and args.patience is not None
-        )  # the preset filled them in
-
+        self.args = resolved = with_preset(args, len(self.train_samples))
         self.auxiliary = Auxiliary.choose(args.auxiliary, tuple(facts.environment_state_names or ()), caches)
         self.spec: PolicySpec = make_spec(args, facts, caches, [train for train, _ in splits])
         config = NetworkConfig(
             hidden_dim=args.hidden_dim, layers=args.layers, auxiliary_targets=self.auxiliary.names
         )
         torch.manual_seed(args.seed)
-        self.network = PolicyNetwork(self.spec, config).to(self.device, memory_format=torch.channels_last)
+        self.network = PolicyNetwork(self.spec, config).to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if args.init_from is not None:
             self._start_from(args.init_from)
         self.ema = EMA(self.network, args.ema_decay)
-        self.optimizer = make_optimizer(self.network, args.lr, args.weight_decay)
+        self.optimizer = make_optimizer(self.network, resolved.lr, args.weight_decay)
         self.bf16 = wants_bf16(args.precision, self.device)
-        self.per_epoch = batches_per_epoch(len(self.train_samples), args.batch_size)
+        self.per_epoch = batches_per_epoch(len(self.train_samples), resolved.batch_size)
         if args.debug:
             self.per_epoch = min(self.per_epoch, _DEBUG_BATCHES)
-        self.total_steps = args.epochs * -(-self.per_epoch // args.grad_accum)
+        self.total_steps = resolved.epochs * -(-self.per_epoch // args.grad_accum)
         self.progress = Progress()
         self.data_hashes = {str(dataset.root.name): dataset_hash(dataset.root) for dataset in datasets}
         if args.resume:
@@ -257,7 +254,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> tuple[float, np.ndarray]:
-        """(action loss, mean error of each auxiliary position in metres) of the averaged weights on held-out episodes."""
+        """Averaged weights on held-out episodes: action loss, mean error of each auxiliary position in metres."""
         args, samples = self.args, self.val_samples
         losses, errors, weight = 0.0, np.zeros(len(self.auxiliary.names)), 0
         # Noise is the same at every epoch, so that epochs can be compared.

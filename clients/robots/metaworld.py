@@ -156,9 +156,7 @@ class MetaWorldRobot:
 
     def _renderer(self, size: int) -> SceneRenderer:
         if size not in self._renderers:
-            policy_size, self._sim.size = self._sim.size, size
-            self._renderers[size] = self._sim.make_renderer()
-            self._sim.size = policy_size
+            self._renderers[size] = self._sim.make_renderer(size)
         return self._renderers[size]
 
     def _close_renderers(self) -> None:

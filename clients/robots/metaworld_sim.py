@@ -121,9 +121,9 @@ class MetaWorldSim:
         mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(model, data)
 
-    def make_renderer(self) -> SceneRenderer:
-        """A renderer of this scene; make it, use it and close it on one thread."""
-        return SceneRenderer(self._env.model, self.cameras, self.size)
+    def make_renderer(self, size: int | None = None) -> SceneRenderer:
+        """A renderer of this scene, of another image size if asked; make, use and close it on one thread."""
+        return SceneRenderer(self._env.model, self.cameras, size or self.size)
 
     def close(self) -> None:
         self._env.close()

@@ -1,4 +1,4 @@
-"""ONNX graphs whose 16-bit weights are ranges of the bundle's safetensors file: stored once, widened to 32 bits on load."""
+"""ONNX graphs whose weights are ranges of the bundle's safetensors file: stored once in 16 bits, run in 32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write a policy bundle: weights once in 16 bits, two runtimes' graphs, a golden pair, and the proof that they agree."""
+"""Write a policy bundle: weights once, two runtimes' graphs, a golden pair, and the proof that they agree."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> P
     building = directory.with_name(directory.name + ".building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    network = network.cpu().eval().to(memory_format=torch.contiguous_format)
+    network = network.cpu().eval()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     weights = round_weights(network)
     save_file(weights, building / WEIGHTS)
 

@@ -21,8 +21,9 @@ def initialize(module: nn.Module) -> None:
             continue
         if getattr(layer, "zero_init", False):
             nn.init.zeros_(layer.weight)
-        if getattr(layer, "bias", None) is not None:
-            nn.init.zeros_(layer.bias)
+        bias = getattr(layer, "bias", None)
+        if bias is not None:
+            nn.init.zeros_(bias)
 
 
 def zero_init(layer: nn.Module) -> nn.Module:

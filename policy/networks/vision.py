@@ -14,7 +14,7 @@ from policy.networks.init import zero_init
 
 
 class GroupNorm(nn.GroupNorm):
-    """GroupNorm that stays in bfloat16 under autocast; autocast would cast it to float32 and cost half the throughput."""
+    """GroupNorm that stays in bfloat16 under autocast, which would widen it and halve the throughput."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.float32:

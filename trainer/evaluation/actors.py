@@ -52,7 +52,7 @@ class PolicyActor:
 
 
 class ReferenceActor:
-    """`zero` does nothing, `random` draws uniform actions, `expert` is MetaWorld's scripted policy (sees everything)."""
+    """`zero` does nothing, `random` draws uniformly, `expert` is MetaWorld's scripted policy, which sees everything."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
