@@ -1,0 +1,67 @@
+"""The decoded cache: built once, never half, and of exactly these cameras and this data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clients.lerobot_v3 import LeRobotDataset
+from trainer import cache as module
+from trainer.cache import open_cache
+from trainer.contract import cameras_of
+
+
+@pytest.fixture
+def data(make_dataset, tmp_path) -> LeRobotDataset:
+    return LeRobotDataset(make_dataset(tmp_path / "data", [4, 3]))
+
+
+def test_decoded_frames_are_those_of_the_dataset(data, numbers_of):
+    cache = open_cache(data, cameras_of(data.facts))
+    assert cache.images.shape == (7, 1, 8, 8, 3)
+    assert (cache.num_frames, cache.num_episodes, cache.actions_per_frame) == (7, 2, 2)
+    np.testing.assert_array_equal(numbers_of(cache.images[:, 0]), np.arange(7))
+    np.testing.assert_array_equal(cache.actions[:, 0], np.arange(14))
+    assert cache.episode_starts.tolist() == [0, 4, 7]
+    assert cache.tasks == ("do task 0", "do task 1")
+    assert cache.task_names == ("task0", "task1")
+
+
+def test_frames_are_decoded_once_and_mapped_after_that(data, monkeypatch):
+    open_cache(data, cameras_of(data.facts))
+    monkeypatch.setattr(module, "_decode", lambda *_: pytest.fail("decoded again"))
+    assert isinstance(open_cache(data, cameras_of(data.facts)).images, np.memmap)
+
+
+def test_a_build_that_was_killed_leaves_nothing_that_looks_complete(data, monkeypatch, numbers_of):
+    right, calls = module._decode, []
+
+    def dies(encoded, camera):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return right(encoded, camera)
+
+    monkeypatch.setattr(module, "_decode", dies)
+    with pytest.raises(KeyboardInterrupt):
+        open_cache(data, cameras_of(data.facts))
+    monkeypatch.setattr(module, "_decode", right)
+    np.testing.assert_array_equal(
+        numbers_of(open_cache(data, cameras_of(data.facts)).images[:, 0]), np.arange(7)
+    )
+
+
+def test_other_cameras_get_a_cache_of_their_own(data):
+    small = tuple(camera.model_copy(update={"height": 4, "width": 4}) for camera in cameras_of(data.facts))
+    assert open_cache(data, small).images.shape == (7, 1, 4, 4, 3)
+    assert open_cache(data, cameras_of(data.facts)).images.shape == (7, 1, 8, 8, 3)
+
+
+def test_other_data_in_the_same_place_get_a_cache_of_their_own(data, make_dataset, tmp_path):
+    import shutil
+
+    open_cache(data, cameras_of(data.facts))
+    other = make_dataset(tmp_path / "other", [2, 5, 1])
+    shutil.copytree(data.root / ".cache", other / ".cache")
+    found = LeRobotDataset(other)
+    assert open_cache(found, cameras_of(found.facts)).num_frames == 8
