@@ -1,0 +1,57 @@
+"""The container is healthy exactly when /readyz says so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from deploy.healthcheck import main
+
+
+@contextmanager
+def answering(code: int) -> Iterator[int]:
+    """A server that gives /readyz this status and anything else 500; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code if self.path == "/readyz" else 500)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("code", "health"), [(200, 0), (503, 1), (404, 1)])
+def test_health_is_what_readyz_says(code: int, health: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # must not be asked
+    with answering(code) as port:
+        monkeypatch.setenv("TINYVLA_PORT", str(port))
+        assert main() == health
+
+
+def test_a_server_that_is_gone_is_unhealthy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(200) as port:
+        pass
+    monkeypatch.setenv("TINYVLA_PORT", str(port))
+    assert main() == 1
+    assert f"127.0.0.1:{port}/readyz" in capsys.readouterr().out
+
+
+def test_a_port_that_is_no_number_is_a_line_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYVLA_PORT", "http")
+    assert main() == 1
