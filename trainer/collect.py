@@ -28,7 +28,9 @@ from rich.progress import (
 from clients.lerobot_v3 import DatasetFacts, finalize_dataset, stage_episode, staged_keys
 from clients.robots import metaworld_sim
 from clients.robots.metaworld_tasks import BUNDLED_TASKS, TASKS, task_name
+from policy.bundle import load_bundle, read_spec
 from policy.errors import UsageError
+from trainer.evaluation.actors import PolicyActor
 from trainer.expert import RolloutSettings, demonstrate, make_expert
 
 # An expert that fails this often in a row is not going to fill a dataset.
@@ -59,6 +61,10 @@ class CollectArgs:
     """Control steps (1/80 s) per recorded frame; every control step's action is stored."""
     quality: int = 95
     """JPEG quality, without chroma subsampling; 0 stores PNG."""
+    takeover: Path | None = None
+    """A policy bundle that drives first, so that the expert shows the way out of where the policy gets to."""
+    takeover_within: int = 240
+    """With --takeover: the expert takes over after a random number of control steps up to this."""
     seed: int = 0
     """Everything follows from it."""
     workers: int = max(1, os.cpu_count() or 1)
@@ -85,24 +91,33 @@ def _failed_marker(root: Path, key: str) -> Path:
 
 
 _WORKER: dict[str, tuple] = {}
+_DRIVERS: dict[Path, PolicyActor] = {}
 
 
-def _run(
-    root: Path, job: _Job, seed: int, cameras: tuple[str, ...], size: int, settings: RolloutSettings
-) -> bool:
+def _driver(bundle: Path | None) -> PolicyActor | None:
+    """The driving policy of this process, on one thread."""
+    if bundle is None:
+        return None
+    if bundle not in _DRIVERS:
+        _DRIVERS[bundle] = PolicyActor(load_bundle(bundle, threads=1), execute=16, ddim_steps=None)
+    return _DRIVERS[bundle]
+
+
+def _run(args: CollectArgs, job: _Job, settings: RolloutSettings) -> bool:
     """One attempt, in a worker process; leaves a staged episode or a failure marker behind."""
     if job.task not in _WORKER:
         for _, renderer, _ in _WORKER.values():
             renderer.close()
         _WORKER.clear()
-        sim = metaworld_sim.MetaWorldSim(job.task, cameras, size)
+        sim = metaworld_sim.MetaWorldSim(job.task, args.cameras, args.size)
         _WORKER[job.task] = (sim, sim.make_renderer(), make_expert(job.task))
     sim, renderer, expert = _WORKER[job.task]
-    attempt = demonstrate(sim, renderer, expert, attempt_seed(seed, job.task, job.attempt), settings)
+    seed = attempt_seed(args.seed, job.task, job.attempt)
+    attempt = demonstrate(sim, renderer, expert, seed, settings, _driver(args.takeover))
     if attempt.episode is None:
-        _failed_marker(root, job.key).touch()
+        _failed_marker(args.out, job.key).touch()
     else:
-        stage_episode(root, job.key, attempt.episode)
+        stage_episode(args.out, job.key, attempt.episode)
     return attempt.success
 
 
@@ -186,10 +201,15 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
     """
     console = console or Console()
     wanted = parse_tasks(args.tasks, args.episodes)
-    rollout = RolloutSettings(args.noise, args.image_every, args.quality)
+    within = args.takeover_within if args.takeover is not None else 0
+    rollout = RolloutSettings(args.noise, args.image_every, args.quality, within)
     settings = {
         "tasks": wanted, "cameras": list(args.cameras), "size": args.size, "seed": args.seed, **asdict(rollout),
     }  # fmt: skip
+    if args.takeover is None:
+        del settings["takeover_within"]
+    else:
+        settings["takeover"] = read_spec(args.takeover).label
     if _check_resumable(args.out, settings):
         console.print(f"{args.out} is already complete")
         return
@@ -229,7 +249,7 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
                 pending: dict[Future, _Job] = {}
                 while state.kept() is None:
                     while len(pending) < 2 * args.workers and (job := next(jobs, None)) is not None:
-                        future = pool.submit(_run, args.out, job, args.seed, args.cameras, args.size, rollout)
+                        future = pool.submit(_run, args, job, rollout)
                         pending[future] = job
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
                         state.outcome[pending.pop(future).attempt] = future.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -32,6 +32,8 @@ class RolloutSettings:
     """Control steps per recorded frame; every control step's action is kept."""
     quality: int = 95
     """JPEG quality (4:4:4); 0 stores PNG."""
+    takeover_within: int = 0
+    """A driver acts for up to this many control steps, unrecorded, before the expert takes over."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,16 @@ def expert_action(expert: Any, observation: np.ndarray) -> np.ndarray:
         )  # the experts warn that they exceed the range; it is clipped
         action = expert.get_action(observation.astype(np.float64))
     return np.clip(np.asarray(action, np.float32), -1.0, 1.0)
+
+
+class Driver(Protocol):
+    """Who acts before the expert takes over: a trained policy, which leads to the states where it needs help."""
+
+    def start(self, sim: MetaWorldSim, renderer: SceneRenderer, seed: int) -> None: ...
+
+    def actions(self) -> np.ndarray:
+        """The next actions to execute, [n, 4]."""
+        ...
 
 
 class Perturbation:
@@ -92,12 +104,34 @@ def encode_image(image: np.ndarray, quality: int) -> bytes:
     return buffer.getvalue()
 
 
+def _drive(sim: MetaWorldSim, driver: Driver, steps: int) -> bool:
+    """Let `driver` act for at least `steps` control steps; True when it needed no help."""
+    while sim.steps < steps:
+        for action in driver.actions():
+            if sim.step(action).success:
+                return True
+    return False
+
+
 def demonstrate(
-    sim: MetaWorldSim, renderer: SceneRenderer, expert: Any, seed: int, settings: RolloutSettings
+    sim: MetaWorldSim,
+    renderer: SceneRenderer,
+    expert: Any,
+    seed: int,
+    settings: RolloutSettings,
+    driver: Driver | None = None,
 ) -> Attempt:
-    """Roll the expert out from `seed`; same arguments, same bytes."""
+    """Roll the expert out from `seed`; same arguments, same bytes.
+
+    With a driver, the demonstration starts where the driver was stopped (Kelly et al., "HG-DAgger", 2019).
+    """
     rng = np.random.default_rng(seed)
     sim.reset(int(rng.integers(2**31)))
+    if driver is not None:
+        driver.start(sim, renderer, int(rng.integers(2**31)))
+        if _drive(sim, driver, int(rng.integers(settings.takeover_within + 1))):
+            return Attempt(False, None)
+    taken_over = sim.steps
     perturbation = Perturbation(rng, settings.noise)
     linger = int(rng.integers(*_LINGER_STEPS))
 
@@ -128,6 +162,7 @@ def demonstrate(
         "seed": seed,
         "success_step": success_step,
         "control_steps": sim.steps,
+        "taken_over_at": taken_over,
         "return": round(total_reward, 3),
         "noise": settings.noise,
     }
