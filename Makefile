@@ -9,7 +9,7 @@ MADE := $(VENV)/.made
 SIM := $(VENV)/.installed-sim
 ALL := $(VENV)/.installed-all
 GL := $(VENV)/.renders-offscreen
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt --editable
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt --editable
 
 # ONNX Runtime from 1.29 on reports its use to its maker unless told not to.
 export ORT_DISABLE_TELEMETRY := 1
