@@ -120,6 +120,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         raise
     except (
         Exception
-    ) as error:  # safetensors, JSON and pydantic raise types of their own; each means the same here
-        raise UsageError(f"the checkpoint at {directory} is damaged: {error}") from error
+    ) as error:  # safetensors, JSON and pydantic raise types of their own; all mean the same here
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"the checkpoint at {directory} is damaged: {reason}") from error
     return Checkpoint(spec=spec, network=network, state=state, **tensors)

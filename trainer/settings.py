@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from policy.errors import UsageError
+from policy.networks.config import NetworkConfig
+
 
 @dataclass(frozen=True)
 class TrainArgs:
@@ -115,3 +118,34 @@ def with_preset(args: TrainArgs, samples: int) -> ResolvedArgs:
 
 
 _TYPES = {"epochs": int, "batch_size": int, "lr": float, "patience": int}
+
+_POSITIVE = (
+    "epochs", "batch_size", "lr", "grad_accum", "max_grad_norm", "diffusion_timesteps", "ddim_steps", "horizon",
+    "draws", "hidden_dim", "layers",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "patience", "weight_decay", "max_prefix", "shift", "state_noise", "auxiliary_weight", "threads", "save_every",
+    "keep_every", "seed",
+)  # fmt: skip
+_SHARES = ("warmup_ratio", "prefix_probability", "val_split", "state_dropout", "ema_decay")
+
+
+def check_flags(args: TrainArgs) -> None:
+    """Raise UsageError for the first flag whose value cannot work."""
+    network = NetworkConfig()
+    rules = [
+        *((name, lambda v: 0 < v < float("inf"), "above 0") for name in _POSITIVE),
+        *((name, lambda v: 0 <= v < float("inf"), "0 or more") for name in _NOT_NEGATIVE),
+        *((name, lambda v: 0 <= v <= 1, "between 0 and 1") for name in _SHARES),
+        (
+            "horizon",
+            lambda v: v % network.actions_per_token == 0,
+            f"a multiple of {network.actions_per_token}",
+        ),
+        ("hidden_dim", lambda v: v % network.heads == 0, f"a multiple of {network.heads}"),
+        ("max_prefix", lambda v: v < args.horizon, f"below --horizon {args.horizon}"),
+    ]
+    for name, holds, wanted in rules:
+        value = getattr(args, name)
+        if value is not None and not holds(value):
+            raise UsageError(f"--{name.replace('_', '-')} must be {wanted}, got {value}")
