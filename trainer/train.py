@@ -27,7 +27,7 @@ from trainer.contract import cameras_of, check_alike, make_spec
 from trainer.ema import EMA
 from trainer.loader import Samples, batches_per_epoch, prefetch, rows_of_batch
 from trainer.losses import Corruption, Example, compute_losses, draw_corruption, to_example
-from trainer.settings import TrainArgs, with_preset
+from trainer.settings import TrainArgs, check_flags, with_preset
 from trainer.windows import Windows, split_episodes
 
 # This many unusable batches in a row are no accident.
@@ -96,7 +96,10 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda: this torch sees no CUDA device; use --device cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: no such device; use auto, cpu or cuda") from None
 
 
 def wants_bf16(precision: str, device: torch.device) -> bool:
@@ -113,6 +116,7 @@ class Trainer:
     """One run: data, network, optimiser and where it stands."""
 
     def __init__(self, args: TrainArgs) -> None:
+        check_flags(args)
         if args.threads:
             torch.set_num_threads(args.threads)
         self.device = pick_device(args.device)
@@ -211,7 +215,7 @@ class Trainer:
                 losses = compute_losses(self.network, self.spec, example, corruption)
             total = losses.action + args.auxiliary_weight * losses.auxiliary
             progress.batches += 1
-            if self._usable(float(total.detach())):
+            if self._finite(float(total.detach())):
                 (total / args.grad_accum).backward()
                 progress.sums["loss"] += float(losses.action.detach())
                 progress.sums["auxiliary"] += float(losses.auxiliary.detach())
@@ -223,11 +227,10 @@ class Trainer:
                     self.save("last")
         return (progress.batches - start) * args.batch_size / (time.perf_counter() - started)
 
-    def _usable(self, loss: float) -> bool:
-        """False for a batch to skip; stops the run when there are too many in a row."""
+    def _finite(self, value: float) -> bool:
+        """False for a loss or gradient to skip; stops the run when nothing else came since the last step taken."""
         progress = self.progress
-        if math.isfinite(loss):
-            progress.consecutive_nan = 0
+        if math.isfinite(value):
             return True
         progress.skipped += 1
         progress.consecutive_nan += 1
@@ -241,15 +244,18 @@ class Trainer:
 
     def _step(self) -> None:
         args, progress = self.args, self.progress
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), args.max_grad_norm)
         rate = learning_rate(progress.steps, self.total_steps, args.lr, args.warmup_ratio)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         progress.steps += 1
-        if self._usable(float(norm)):
+        if all(p.grad is None for p in self.network.parameters()):
+            return  # every batch of this step was skipped
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), args.max_grad_norm)
+        if self._finite(float(norm)):
             self.optimizer.step()
             self.ema.update(self.network, progress.steps)
             progress.sums["grad"] += float(norm)
+            progress.consecutive_nan = 0
         self.optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
@@ -308,6 +314,9 @@ class Trainer:
             f"{self.device.type} {'bf16' if self.bf16 else 'fp32'}"
         )
         for epoch in range(progress.batches // self.per_epoch, args.epochs):
+            if args.patience and progress.epochs_without_gain >= args.patience:
+                say(f"no better validation loss for {args.patience} epochs: stopped")
+                break
             rate = self.train_epoch(epoch)
             value, errors = self.validate() if len(self.val_samples) else (math.nan, np.zeros(0))
             sums, count = progress.sums, max(1.0, progress.sums["n"])
@@ -330,7 +339,7 @@ class Trainer:
                 f"Grad: {scalars['gradient_norm']:.2f} | LR: {scalars['learning_rate']:.1e} | "
                 f"Mem: {scalars['memory_mb']:.0f}MB | {rate:.0f} samples/s"
             )
-            if self.auxiliary.names:
+            if len(errors):
                 line += f" | Position error: {100 * float(errors.mean()):.1f} cm"
             if progress.skipped:
                 line += f" | Skipped: {progress.skipped}"
@@ -345,9 +354,6 @@ class Trainer:
             if args.keep_every and (epoch + 1) % args.keep_every == 0:
                 self.save(f"epoch{epoch + 1}")
             self.save("last")
-            if args.patience and progress.epochs_without_gain >= args.patience:
-                say(f"no better validation loss for {args.patience} epochs: stopped")
-                break
         board.close()
         log.close()
 
