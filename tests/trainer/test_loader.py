@@ -53,11 +53,10 @@ def test_an_error_of_the_producer_is_raised_where_the_batch_is_used():
             raise ValueError("batch 5 is broken")
         return number
 
-    seen = []
+    items = prefetch(make, range(10))
+    assert [next(items) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="batch 5 is broken"):
-        for item in prefetch(make, range(10)):
-            seen.append(item)
-    assert seen == [0, 1, 2, 3, 4]
+        next(items)
 
 
 def test_the_producer_stops_when_nobody_wants_more():

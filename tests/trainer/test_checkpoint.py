@@ -1,0 +1,174 @@
+"""Checkpoints come back as they were, are never half there, and hold no pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from policy.errors import UsageError  # noqa: E402
+from policy.networks.config import NetworkConfig  # noqa: E402
+from policy.networks.network import PolicyNetwork  # noqa: E402
+from policy.null import null_spec  # noqa: E402
+from trainer import checkpoint as module  # noqa: E402
+from trainer.checkpoint import load_checkpoint, restore_optimizer, save_checkpoint  # noqa: E402
+from trainer.ema import EMA  # noqa: E402
+from trainer.train import make_optimizer  # noqa: E402
+
+SPEC = null_spec(size=16, horizon=8, max_prefix=4)
+TINY = NetworkConfig(
+    vision_widths=(8, 8), blocks_per_stage=1, keypoints=4, text_dim=8, hidden_dim=24, layers=1, heads=2,
+    context_tokens=2, fusion_dim=16,
+)  # fmt: skip
+
+
+class Run:
+    """A network that has taken a few optimiser steps."""
+
+    def __init__(self, seed: int = 0, steps: int = 2) -> None:
+        torch.manual_seed(seed)
+        self.network = PolicyNetwork(SPEC, TINY).to(memory_format=torch.channels_last)
+        self.ema = EMA(self.network, 0.9)
+        self.optimizer = make_optimizer(self.network, 1e-3, 0.01)
+        for step in range(steps):
+            self.step(step)
+
+    def step(self, number: int) -> None:
+        generator = torch.Generator().manual_seed(number)
+        for parameter in self.network.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        self.optimizer.step()
+        self.ema.update(self.network, number + 1)
+
+    def save(self, directory: Path, **state) -> None:
+        save_checkpoint(directory, self.network, self.ema.module, self.optimizer, SPEC, state)
+
+
+def assert_same(one: dict, other: dict) -> None:
+    assert set(one) == set(other)
+    for key in one:
+        assert torch.equal(one[key], other[key]), key
+
+
+def test_everything_comes_back_to_the_bit(tmp_path):
+    run = Run()
+    run.save(tmp_path / "last", progress={"steps": 2}, arguments={"seed": 3})
+    found = load_checkpoint(tmp_path / "last")
+    assert found.spec == SPEC
+    assert found.network == TINY
+    assert found.state["progress"] == {"steps": 2}
+    assert found.state["arguments"] == {"seed": 3}
+    assert_same(found.model, run.network.state_dict())
+    assert_same(found.ema, run.ema.module.state_dict())
+    assert_same(found.build("ema").state_dict(), run.ema.module.state_dict())
+    assert_same(found.build("model").state_dict(), run.network.state_dict())
+    assert not found.build().training
+
+
+def test_an_optimiser_put_back_goes_on_as_if_nothing_had_happened(tmp_path):
+    straight, broken = Run(), Run()
+    broken.save(tmp_path / "last")
+    found = load_checkpoint(tmp_path / "last")
+    resumed = Run(seed=99, steps=0)
+    resumed.network.load_state_dict(found.model)
+    resumed.ema.module.load_state_dict(found.ema)
+    restore_optimizer(resumed.optimizer, resumed.network, found.optimizer)
+    for run in (straight, resumed):
+        run.step(2)
+        run.step(3)
+    assert_same(resumed.network.state_dict(), straight.network.state_dict())
+    assert_same(resumed.ema.module.state_dict(), straight.ema.module.state_dict())
+
+
+def test_a_checkpoint_holds_safetensors_and_json_and_no_pickle(tmp_path):
+    Run().save(tmp_path / "last")
+    names = {path.name for path in (tmp_path / "last").iterdir()}
+    assert names == {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"}
+    for path in (tmp_path / "last").iterdir():
+        data = path.read_bytes()
+        if path.suffix == ".json":
+            json.loads(data)
+        else:  # a length, then a JSON header
+            size = int.from_bytes(data[:8], "little")
+            json.loads(data[8 : 8 + size])
+        assert b"PK\x03\x04" not in data[:4]  # torch.save writes zip files of pickles
+
+
+def test_nothing_there_is_said(tmp_path):
+    with pytest.raises(UsageError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "last")
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"]
+)
+@pytest.mark.parametrize("damage", ["truncated", "missing", "empty", "noise"])
+def test_a_damaged_checkpoint_is_one_line(tmp_path, name, damage):
+    Run().save(tmp_path / "last")
+    path = tmp_path / "last" / name
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"truncated": data[: len(data) // 2], "empty": b"", "noise": b"\x93" * 500}[damage])
+    with pytest.raises(UsageError, match=r"the checkpoint at .*last is damaged") as caught:
+        load_checkpoint(tmp_path / "last")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("document", ["[]", "{}", '{"format": "other/1"}', "null"])
+def test_another_kind_of_file_is_no_checkpoint(tmp_path, document):
+    Run().save(tmp_path / "last")
+    (tmp_path / "last" / "state.json").write_text(document)
+    with pytest.raises(UsageError, match=r"last is (damaged|no tinyvla-checkpoint/1)"):
+        load_checkpoint(tmp_path / "last")
+
+
+def test_a_wrong_contract_inside_is_one_line(tmp_path):
+    Run().save(tmp_path / "last")
+    path = tmp_path / "last" / "state.json"
+    document = json.loads(path.read_text())
+    document["spec"]["horizon"] = -1
+    path.write_text(json.dumps(document))
+    with pytest.raises(UsageError) as caught:
+        load_checkpoint(tmp_path / "last")
+    assert "\n" not in str(caught.value)
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL at one place."""
+
+
+@pytest.mark.parametrize("kill_at", range(1, 8))
+def test_a_kill_at_any_moment_of_saving_leaves_the_old_or_the_new_checkpoint(tmp_path, monkeypatch, kill_at):
+    old, new = Run(seed=1), Run(seed=2)
+    directory = tmp_path / "last"
+    old.save(directory, progress={"steps": 1})
+    calls = []
+
+    def counted(function):
+        def wrapped(*args, **kwargs):
+            calls.append(function)
+            if len(calls) == kill_at:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    monkeypatch.setattr(module, "save_file", counted(module.save_file))
+    monkeypatch.setattr(Path, "write_text", counted(Path.write_text))
+    monkeypatch.setattr(Path, "rename", counted(Path.rename))
+    monkeypatch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+    with pytest.raises(Killed):
+        new.save(directory, progress={"steps": 2})
+    monkeypatch.undo()
+    found = load_checkpoint(directory)
+    expected = {1: old, 2: new}[found.state["progress"]["steps"]]
+    assert_same(found.model, expected.network.state_dict())
+    new.save(directory, progress={"steps": 2})  # and the next save is not hindered by what was left
+    assert load_checkpoint(directory).state["progress"]["steps"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]

@@ -1,0 +1,65 @@
+"""From data to contract: statistics of the training episodes alone, names and rates of the dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clients.lerobot_v3 import LeRobotDataset
+from policy.errors import UsageError
+from trainer.contract import check_alike, make_spec
+
+pytest.importorskip("torch")
+
+
+def facts_of(cache_root):
+    return LeRobotDataset(cache_root).facts
+
+
+def test_statistics_come_from_the_training_episodes_alone(make_cache, make_args, tmp_path):
+    cache = make_cache([4, 4, 4])
+    spec = make_spec(make_args(), facts_of(tmp_path / "data"), [cache], [np.array([0, 1])])
+    assert spec.normalization.state.maximum[0] == 7  # frames 0 ... 7; the third episode has 8 ... 11
+    assert spec.normalization.action.maximum[0] == 15
+    assert spec.action.high[0] == 15
+    assert spec.normalization.action.minimum[0] == 0
+
+
+def test_names_and_rates_are_those_of_the_data(make_cache, make_args, tmp_path):
+    cache = make_cache([4, 4], cameras=("front", "side"), per_frame=3)
+    spec = make_spec(make_args(horizon=12), facts_of(tmp_path / "data"), [cache], [np.array([0, 1])])
+    assert [camera.name for camera in spec.cameras] == ["front", "side"]
+    assert (spec.cameras[0].height, spec.cameras[0].width) == (8, 8)
+    assert spec.state.names == ("x", "y")
+    assert spec.action.names == ("dx", "dy")
+    assert spec.action.rate_hz == 60.0  # of control, not of frames
+    assert spec.horizon == 12
+    assert spec.instruction.required
+    assert spec.instruction.by_task == {"task0": ("do task 0",), "task1": ("do task 1",)}
+    assert spec.name == "run"
+
+
+def test_a_regression_head_has_no_sampler_and_a_diffusion_head_the_asked_one(make_cache, make_args, tmp_path):
+    cache, facts = make_cache([4, 4]), facts_of(tmp_path / "data")
+    assert make_spec(make_args(head="regression"), facts, [cache], [np.array([0])]).sampler is None
+    args = make_args(diffusion_timesteps=20, prediction_type="epsilon", ddim_steps=50)
+    sampler = make_spec(args, facts, [cache], [np.array([0])]).sampler
+    assert (sampler.train_steps, sampler.prediction_type, sampler.default_steps) == (20, "epsilon", 20)
+
+
+def test_a_dimension_that_never_moves_still_has_bounds(make_cache, make_args, tmp_path):
+    cache = make_cache([4, 4], scale=0.0)
+    spec = make_spec(make_args(), facts_of(tmp_path / "data"), [cache], [np.array([0, 1])])
+    assert all(low < high for low, high in zip(spec.action.low, spec.action.high, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("other", "field"),
+    [({"cameras": ("side",)}, "cameras"), ({"size": 16}, "cameras"), ({"per_frame": 3}, "actions_per_frame")],
+)
+def test_datasets_that_differ_are_not_trained_on_together(make_dataset, tmp_path, other, field):
+    first = LeRobotDataset(make_dataset(tmp_path / "one", [3]))
+    second = LeRobotDataset(make_dataset(tmp_path / "two", [3], **other))
+    check_alike([first, first])
+    with pytest.raises(UsageError, match=f"two differs from .*one in {field}"):
+        check_alike([first, second])
