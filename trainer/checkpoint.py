@@ -95,18 +95,24 @@ def save_checkpoint(
     shutil.rmtree(old, ignore_errors=True)
 
 
+def find_checkpoint(directory: Path) -> Path:
+    """Where a checkpoint lies; UsageError where there is none.
+
+    A kill between the two renames of `save_checkpoint` leaves the previous one under its old name.
+    """
+    for place in (directory, directory.with_name(directory.name + ".old")):
+        if place.exists():
+            return place
+    raise UsageError(f"no checkpoint at {directory}")
+
+
 def load_checkpoint(directory: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
         UsageError: no checkpoint there, or a damaged one.
     """
-    if not directory.exists():
-        # A kill between the two renames of `save_checkpoint` leaves the previous one under its old name.
-        old = directory.with_name(directory.name + ".old")
-        if not old.exists():
-            raise UsageError(f"no checkpoint at {directory}")
-        directory = old
+    directory = find_checkpoint(directory)
     try:
         state = json.loads((directory / "state.json").read_text())
         if state.get("format") != _FORMAT:

@@ -27,7 +27,9 @@ from rich.table import Table
 
 from clients.robots import metaworld_sim
 from clients.robots.metaworld_tasks import BUNDLED_TASKS, TASKS, task_name
+from policy.bundle import file_hash, load_bundle
 from policy.errors import UsageError
+from policy.observation import SampleOptions, check_options
 from policy.predictor import Predictor
 from policy.spec import PolicySpec
 from trainer.evaluation.actors import REFERENCES, Actor, PolicyActor, ReferenceActor
@@ -89,8 +91,6 @@ def load_policy(args: EvaluateArgs) -> Predictor:
 
         found = load_checkpoint(args.checkpoint)
         return LoadedPolicy(found.spec, EagerBackend(found.build(), "cpu", threads=1))
-    from policy.bundle import load_bundle
-
     return load_bundle(args.bundle or default_bundle(), args.runtime, threads=1)
 
 
@@ -158,11 +158,27 @@ def _read_done(path: Path) -> dict[tuple[str, str, int], EpisodeResult]:
     return done
 
 
+def _line(result: EpisodeResult) -> str:
+    return json.dumps(dataclasses.asdict(result)) + "\n"
+
+
+def _write_done(path: Path, done: dict[tuple[str, str, int], EpisodeResult]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(map(_line, done.values())))
+    temporary.replace(path)
+
+
 def _check_same(args: EvaluateArgs, label: str) -> None:
     """A results directory belongs to one policy and one protocol."""
     note = args.out / "protocol.json"
-    protocol = {"policy": label, "ddim_steps": args.ddim_steps, "execute": args.execute, "seed": args.seed,
-                "instruction": args.instruction}  # fmt: skip
+    protocol: dict[str, object] = {
+        "policy": label, "ddim_steps": args.ddim_steps, "execute": args.execute, "seed": args.seed,
+        "instruction": args.instruction,
+    }  # fmt: skip
+    if args.checkpoint is not None:  # the checkpoints of a run share their contract, and so its label
+        from trainer.checkpoint import find_checkpoint
+
+        protocol["weights"] = file_hash(find_checkpoint(args.checkpoint) / "ema.safetensors")
     if note.exists() and json.loads(note.read_text()) != protocol:
         raise UsageError(f"{args.out} holds results of another policy or protocol; choose another --out")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -172,18 +188,22 @@ def _check_same(args: EvaluateArgs, label: str) -> None:
 def evaluate(args: EvaluateArgs, console: Console | None = None) -> list[Row]:
     """Run what is missing and write episodes.jsonl, results.json, results.md and results.png under `args.out`."""
     console = console or Console()
-    if args.episodes < 1 or args.execute < 1:
-        raise UsageError("--episodes and --execute must be at least 1")
+    if args.episodes < 1 or args.execute < 1 or args.workers < 1:
+        raise UsageError("--episodes, --execute and --workers must be at least 1")
     names = [part for item in args.tasks for part in item.split(",") if part]
-    tasks = list(TASKS) if names == ["all"] else [task_name(name) for name in names]
+    tasks = list(TASKS) if names == ["all"] else list(dict.fromkeys(task_name(name) for name in names))
     policy = load_policy(args)  # a bad bundle shows here, once
     spec = policy.spec
     camera_setup(spec)
+    check_options(spec, SampleOptions(ddim_steps=args.ddim_steps))
+    if args.execute > spec.horizon:
+        raise UsageError(f"--execute {args.execute}: a chunk of {spec.name} has {spec.horizon} actions")
     _check_same(args, spec.label)
     actors = ("policy", *REFERENCES) if args.references else ("policy",)
 
     path = args.out / "episodes.jsonl"
     done = _read_done(path)
+    _write_done(path, done)  # what follows is appended, and must not continue a half-written line
     jobs = [_Job(task, actor, e) for task in tasks for actor in actors for e in range(args.episodes)]
     missing = [job for job in jobs if job.key not in done]
     os.environ.setdefault("LP_NUM_THREADS", "0")
@@ -203,7 +223,7 @@ def evaluate(args: EvaluateArgs, console: Console | None = None) -> list[Row]:
             for future in as_completed(futures):
                 result = future.result()
                 done[result.task, result.actor, result.episode] = result
-                log.write(json.dumps(dataclasses.asdict(result)) + "\n")
+                log.write(_line(result))
                 log.flush()
                 progress.advance(bar)
         except BaseException:
