@@ -57,8 +57,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensor
     for key, value in tensors.items():
         name, _, field = key.rpartition("/")
         parameter = by_name[name]
-        # torch keeps the step count on the CPU for every device.
-        kept = value if field == "step" else value.to(parameter.device)
+        # torch keeps the step count on the CPU for every device. The moments take on the parameter's own memory layout:
+        # fused optimisers walk through memory, and would pair a channels-last weight with another weight's moments.
+        kept = value if field == "step" else torch.empty_like(parameter).copy_(value)
         optimizer.state[parameter][field] = kept
 
 
