@@ -40,7 +40,10 @@ class Run:
     def step(self, number: int) -> None:
         generator = torch.Generator().manual_seed(number)
         for parameter in self.network.parameters():
-            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            # In the parameter's own memory layout, as autograd makes it.
+            parameter.grad = torch.empty_like(parameter).copy_(
+                torch.randn(parameter.shape, generator=generator)
+            )
         self.optimizer.step()
         self.ema.update(self.network, number + 1)
 
