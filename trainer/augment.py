@@ -5,18 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 
+def shifted(image: np.ndarray, dy: int, dx: int, out: np.ndarray) -> None:
+    """Write `image` [H, W, C] into `out` so that out[y, x] = image[y + dy, x + dx], edges repeated."""
+    height, width, _ = image.shape
+    top, bottom = max(0, -dy), height - max(0, dy)  # rows of `out` that lie inside the image
+    left, right = max(0, -dx), width - max(0, dx)
+    out[top:bottom, left:right] = image[top + dy : bottom + dy, left + dx : right + dx]
+    out[top:bottom, :left] = out[top:bottom, left : left + 1]
+    out[top:bottom, right:] = out[top:bottom, right - 1 : right]
+    out[:top] = out[top]
+    out[bottom:] = out[bottom - 1]
+
+
 def random_shift(images: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarray:
     """Shift every image of uint8 [B, V, H, W, 3] by its own random offset of up to `pixels` in y and x."""
     if pixels == 0:
         return images
-    batch, views, height, width, _ = images.shape
-    offsets = rng.integers(-pixels, pixels + 1, (batch, views, 2))
+    batch, views = images.shape[:2]
+    offsets = rng.integers(-pixels, pixels + 1, (batch, views, 2)).tolist()
     out = np.empty_like(images)
-    rows, columns = np.arange(height), np.arange(width)
     for b in range(batch):
         for v in range(views):
-            dy, dx = offsets[b, v]
-            y = np.clip(rows + dy, 0, height - 1)
-            x = np.clip(columns + dx, 0, width - 1)
-            out[b, v] = images[b, v][y][:, x]
+            dy, dx = offsets[b][v]
+            shifted(images[b, v], dy, dx, out[b, v])
     return out

@@ -61,7 +61,9 @@ class MetaWorldSim:
         try:
             from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
         except ImportError as error:
-            raise UsageError(f"MetaWorld is not installed ({error}); run: pip install 'tinyvla[sim]'") from error
+            raise UsageError(
+                f"MetaWorld is not installed ({error}); run: pip install 'tinyvla[sim]'"
+            ) from error
         make: Any = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{self.task}-v3-goal-observable"]
         self._env = make(seed=0)
         # Without these two `reset` keeps one goal for ever, whatever the seed.
@@ -153,7 +155,9 @@ class SceneRenderer:
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
 
-    def render(self, physics_state: np.ndarray, cameras: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    def render(
+        self, physics_state: np.ndarray, cameras: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
         """Camera name -> uint8 [size, size, 3] RGB, turned by 180 degrees so that `corner*` stand upright."""
         mujoco = self._mujoco
         mujoco.mj_setState(self._model, self._data, physics_state, mujoco.mjtState.mjSTATE_INTEGRATION)

@@ -8,7 +8,7 @@ import sys
 
 from policy.errors import UsageError
 
-INSTALL_LINE = "apt-get install -y libegl1 libegl-mesa0 libgl1-mesa-dri"
+INSTALL_LINE = "apt-get install -y libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
 _LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
 
 

@@ -1,6 +1,6 @@
 """How much faster our offscreen rendering is than MetaWorld's own `env.render()`, in one run.
 
-    .venv/bin/python tests/benchmarks/render.py
+.venv/bin/python tests/benchmarks/render.py
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def main() -> None:
 
     make = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{TASK}-v3-goal-observable"]
     stock = make(render_mode="rgb_array", seed=0)
-    stock.mujoco_renderer = MujocoRenderer(stock.model, stock.data, width=SIZE, height=SIZE, camera_name=CAMERA)
+    stock.mujoco_renderer = MujocoRenderer(
+        stock.model, stock.data, width=SIZE, height=SIZE, camera_name=CAMERA
+    )
     stock.reset()
     assert stock.render().shape == (SIZE, SIZE, 3)
     stock_ms = milliseconds(stock.render)

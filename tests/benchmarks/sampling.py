@@ -1,6 +1,6 @@
 """What one chunk costs in each runtime, and whether the sampling loop is best run on the host or inside the ONNX graph.
 
-    .venv/bin/python tests/benchmarks/sampling.py [BUNDLE]
+.venv/bin/python tests/benchmarks/sampling.py [BUNDLE]
 """
 
 from __future__ import annotations
@@ -69,7 +69,14 @@ def in_graph_ms(directory: Path, spec: PolicySpec) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.safetensors"
         weights.write_bytes((directory / "model.safetensors").read_bytes())
-        export_onnx(UnrolledLoop(network, spec).eval(), names, inputs, "chunk_out", Path(folder) / "loop.onnx", weights)
+        export_onnx(
+            UnrolledLoop(network, spec).eval(),
+            names,
+            inputs,
+            "chunk_out",
+            Path(folder) / "loop.onnx",
+            weights,
+        )
         options = ort.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
@@ -82,7 +89,9 @@ def in_graph_ms(directory: Path, spec: PolicySpec) -> tuple[float, float]:
         for _ in range(STEPS):
             step.run(None, feed)
 
-    return milliseconds(host), milliseconds(lambda: unrolled.run(None, {k: v for k, v in feed.items() if k in known}))
+    return milliseconds(host), milliseconds(
+        lambda: unrolled.run(None, {k: v for k, v in feed.items() if k in known})
+    )
 
 
 def main() -> None:
@@ -94,9 +103,13 @@ def main() -> None:
         options = [SampleOptions(ddim_steps=STEPS, seed=0)]
         times[runtime] = milliseconds(lambda p=policy, o=observation, s=options: p.predict([o], s))
     for runtime, value in times.items():
-        print(f"{runtime:<12} {value:6.1f} ms a chunk, {STEPS} DDIM steps ({times['eager'] / value:.2f}x eager)")
+        print(
+            f"{runtime:<12} {value:6.1f} ms a chunk, {STEPS} DDIM steps ({times['eager'] / value:.2f}x eager)"
+        )
     host, graph = in_graph_ms(directory, policy.spec)
-    print(f"sampling in ONNX Runtime: host-side loop {host:.1f} ms, in-graph loop {graph:.1f} ms ({host / graph:.2f}x)")
+    print(
+        f"sampling in ONNX Runtime: host-side loop {host:.1f} ms, in-graph loop {graph:.1f} ms ({host / graph:.2f}x)"
+    )
     assert np.isfinite(list(times.values())).all()
 
 
