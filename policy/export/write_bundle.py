@@ -89,6 +89,7 @@ def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> P
     (building / "README.md").write_text(model_card(spec))
     files = {path.name: file_hash(path) for path in sorted(building.iterdir()) if path.name != "README.md"}
     spec = spec.model_copy(update={"files": files, "network": network.config.to_json()})
+    (building / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
     (building / "policy.json").write_text(spec.model_dump_json(indent=1) + "\n")
     for runtime in ("eager", "onnx", "torchscript"):
         load_bundle(building, runtime, "cpu")  # raises when it misses the golden pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ class OnnxBackend:
     name = "onnx"
 
     def __init__(self, directory: Path, device: str, threads: int | None) -> None:
+        # ONNX Runtime reports its use to its maker from 1.29 on unless told not to; a robot's server must not.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime as ort
         except ImportError:
@@ -24,16 +27,10 @@ class OnnxBackend:
                 "ONNX Runtime is not installed; run: pip install 'tinyvla[cpu]' (or [gpu])"
             ) from None
         has_cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-        if device == "cuda" and not has_cuda:
-            raise UsageError(
-                "device cuda: this ONNX Runtime has no CUDA; install tinyvla[gpu] or use --device cpu"
-            )
-        self.device = "cuda" if has_cuda and device != "cpu" else "cpu"
-        providers = (
-            ["CUDAExecutionProvider", "CPUExecutionProvider"]
-            if self.device == "cuda"
-            else ["CPUExecutionProvider"]
-        )
+        providers = ["CPUExecutionProvider"]
+        if has_cuda and device != "cpu":
+            ort.preload_dlls()  # CUDA libraries that came as Python packages
+            providers.insert(0, "CUDAExecutionProvider")
         options = ort.SessionOptions()
         if threads:
             options.intra_op_num_threads = threads
@@ -42,6 +39,12 @@ class OnnxBackend:
         options.log_severity_level = 3
         self._encode = ort.InferenceSession(str(directory / "encode.onnx"), options, providers)
         self._denoise = ort.InferenceSession(str(directory / "denoise.onnx"), options, providers)
+        # A build with CUDA falls back to the processor where there is no card.
+        self.device = "cuda" if "CUDAExecutionProvider" in self._encode.get_providers() else "cpu"
+        if device == "cuda" and self.device != "cuda":
+            raise UsageError(
+                "device cuda: ONNX Runtime found no CUDA device it can use; install tinyvla[gpu], or use --device cpu"
+            )
         self._encode_inputs = [node.name for node in self._encode.get_inputs()]
         self._denoise_inputs = [node.name for node in self._denoise.get_inputs()]
 
