@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from policy.bundle import WEIGHTS, read_spec
 from policy.errors import UsageError
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
@@ -131,3 +132,16 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"the checkpoint at {directory} is damaged: {reason}") from error
     return Checkpoint(spec=spec, network=network, state=state, **tensors)
+
+
+def load_weights(directory: Path) -> tuple[dict[str, Tensor], PolicySpec]:
+    """Averaged weights in 32 bits and the contract, of a checkpoint or of a policy bundle.
+
+    Raises:
+        UsageError: neither is there, or it is damaged.
+    """
+    if (directory / "policy.json").exists():
+        spec = read_spec(directory)
+        return {name: tensor.float() for name, tensor in load_file(directory / WEIGHTS).items()}, spec
+    found = load_checkpoint(directory)
+    return found.ema, found.spec

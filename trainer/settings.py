@@ -76,7 +76,7 @@ class TrainArgs:
     resume: bool = False
     """Go on from `last` in --out; the result is that of an unbroken run."""
     init_from: Path | None = None
-    """Start from the weights of this checkpoint directory (fine-tuning)."""
+    """Fine-tune from the weights and statistics of this checkpoint directory or policy bundle."""
     seed: int = 0
     debug: bool = False
     """Two epochs of a few batches, to see that everything runs."""

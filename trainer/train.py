@@ -22,7 +22,7 @@ from policy.normalize import range_stats
 from policy.spec import PolicySpec, RangeStats
 from trainer.augment import random_shift
 from trainer.cache import FrameCache, open_cache
-from trainer.checkpoint import load_checkpoint, restore_optimizer, save_checkpoint
+from trainer.checkpoint import load_checkpoint, load_weights, restore_optimizer, save_checkpoint
 from trainer.contract import cameras_of, check_alike, make_spec
 from trainer.ema import EMA
 from trainer.loader import Samples, batches_per_epoch, prefetch, rows_of_batch
@@ -159,13 +159,17 @@ class Trainer:
             self._resume()
 
     def _start_from(self, directory: Path) -> None:
-        found = load_checkpoint(directory)
+        weights, spec = load_weights(directory)
+        own = self.network.state_dict()
+        # A bundle lacks the training-only auxiliary head; it starts anew.
+        fresh = {name: own[name] for name in own if name.startswith("encoder.auxiliary.")}
         try:
-            self.network.load_state_dict(found.ema)
+            self.network.load_state_dict({**fresh, **weights})
         except RuntimeError as error:
-            raise UsageError(f"--init-from {directory}: its network has another shape ({error})") from None
+            first = str(error).splitlines()[-1].strip()
+            raise UsageError(f"--init-from {directory}: its network has another shape ({first})") from None
         # The weights expect the statistics they were trained with.
-        self.spec = self.spec.model_copy(update={"normalization": found.spec.normalization})
+        self.spec = self.spec.model_copy(update={"normalization": spec.normalization})
 
     def _resume(self) -> None:
         found = load_checkpoint(self.args.out / "last")
