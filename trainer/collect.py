@@ -26,6 +26,8 @@ from rich.progress import (
 )
 
 from clients.lerobot_v3 import DatasetFacts, finalize_dataset, stage_episode, staged_keys
+from clients.lerobot_v3.atomic import writable
+from clients.lerobot_v3.opening import load_json
 from clients.robots import metaworld_sim
 from clients.robots.metaworld_tasks import BUNDLED_TASKS, TASKS, task_name
 from policy.bundle import load_bundle, read_spec
@@ -170,26 +172,43 @@ def parse_tasks(tasks: tuple[str, ...], episodes: int) -> dict[str, int]:
     return wanted
 
 
+def _check_flags(args: CollectArgs) -> None:
+    """Raise UsageError for the first flag whose value cannot work."""
+    rules = [
+        ("workers", args.workers >= 1, "1 or more"),
+        ("size", args.size >= 1, "1 or more"),
+        ("image_every", 1 <= args.image_every <= metaworld_sim.MAX_STEPS, f"1 ... {metaworld_sim.MAX_STEPS}"),
+        ("noise", 0 <= args.noise < float("inf"), "0 or more"),
+        ("quality", 0 <= args.quality <= 100, "0 ... 100"),
+        ("seed", args.seed >= 0, "0 or more"),
+        ("cameras", 0 < len(args.cameras) == len(set(args.cameras)), "at least one name, none of them twice"),
+    ]
+    for name, holds, wanted in rules:
+        if not holds:
+            raise UsageError(f"--{name.replace('_', '-')} must be {wanted}, got {getattr(args, name)}")
+
+
 def _check_resumable(root: Path, settings: dict) -> bool:
     """True when the dataset is already complete; refuses to mix two different collections."""
     note = root / ".staging" / "settings.json"
     done = root / "meta" / "info.json"
     if done.exists():
-        if json.loads(done.read_text()).get("tinyvla", {}).get("collect") == settings:
+        if (load_json(done).get("tinyvla") or {}).get("collect") == settings:
             return True
         raise UsageError(f"{root} already holds another dataset; give --out an empty directory")
     if note.exists():
-        if json.loads(note.read_text()) != settings:
+        if load_json(note) != settings:
             raise UsageError(
                 f"{root} holds a part of a collection made with other settings; use those or another --out"
             )
         return False
-    if root.exists() and any(root.iterdir()):
-        raise UsageError(f"{root} is not empty and holds no dataset; give --out an empty directory")
-    note.parent.mkdir(parents=True, exist_ok=True)
     temporary = note.with_suffix(".tmp")
-    temporary.write_text(json.dumps(settings))
-    temporary.replace(note)
+    if root.exists() and any(path.is_file() and path != temporary for path in root.rglob("*")):
+        raise UsageError(f"{root} is not empty and holds no dataset; give --out an empty directory")
+    with writable(note):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(settings))
+        temporary.replace(note)
     return False
 
 
@@ -210,13 +229,15 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
         del settings["takeover_within"]
     else:
         settings["takeover"] = read_spec(args.takeover).label
+    _check_flags(args)
+    # Bad input and a missing GL library show here, once, and before anything is written.
+    sim = metaworld_sim.MetaWorldSim(next(iter(wanted)), args.cameras, args.size)
+    sim.make_renderer().close()
+    sim.close()
     if _check_resumable(args.out, settings):
         console.print(f"{args.out} is already complete")
         return
 
-    metaworld_sim.MetaWorldSim(
-        next(iter(wanted)), args.cameras, args.size
-    ).close()  # bad input shows here, once
     staged = staged_keys(args.out)
     keys: list[str] = []
     columns = (
