@@ -117,10 +117,10 @@ def test_right_after_a_reset_the_goal_marker_stands_at_the_goal(scene):
 @pytest.mark.parametrize("task", ["reach", "peg-insert-side", "drawer-open"])
 def test_the_first_frame_shows_this_episode_and_not_another_one(task):
     """MetaWorld's reset leaves markers and bodies where they were until the kinematics run."""
-    import mujoco
-
     sim = MetaWorldSim(task, CAMERAS, 64)
     renderer = sim.make_renderer()
+    import mujoco  # only now: the first import settles how MuJoCo renders
+
     pictures = []
     for seed in (10, 11):
         sim.reset(seed)
