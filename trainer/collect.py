@@ -59,6 +59,8 @@ class CollectArgs:
     """Height and width of the images, pixels."""
     noise: float = 1.0
     """Largest random push, as a fraction of the action range (the pushed action is executed, the clean one stored)."""
+    reopen: bool = True
+    """Correct experts that leave a closed, empty gripper closed."""
     image_every: int = 4
     """Control steps (1/80 s) per recorded frame; every control step's action is stored."""
     quality: int = 95
@@ -221,7 +223,7 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
     console = console or Console()
     wanted = parse_tasks(args.tasks, args.episodes)
     within = args.takeover_within if args.takeover is not None else 0
-    rollout = RolloutSettings(args.noise, args.image_every, args.quality, within)
+    rollout = RolloutSettings(args.noise, args.image_every, args.quality, args.reopen, within)
     settings = {
         "tasks": wanted, "cameras": list(args.cameras), "size": args.size, "seed": args.seed, **asdict(rollout),
     }  # fmt: skip

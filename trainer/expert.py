@@ -32,6 +32,8 @@ class RolloutSettings:
     """Control steps per recorded frame; every control step's action is kept."""
     quality: int = 95
     """JPEG quality (4:4:4); 0 stores PNG."""
+    reopen: bool = True
+    """Correct experts that leave a closed, empty gripper closed; see `expert_action`."""
     takeover_within: int = 0
     """A driver acts for up to this many control steps, unrecorded, before the expert takes over."""
 
@@ -52,14 +54,25 @@ def make_expert(task: str) -> Any:
     return policy()
 
 
-def expert_action(expert: Any, observation: np.ndarray) -> np.ndarray:
-    """The expert's action clipped to the action range, float32 [4]."""
+# Gripper openings below this are not fully open.
+_OPEN = 0.9
+
+
+def expert_action(expert: Any, observation: np.ndarray, reopen: bool = False) -> np.ndarray:
+    """The expert's action clipped to the action range, float32 [4].
+
+    Some experts (pick-place) apply no effort at all while they are away from the object, so a gripper that once closed
+    on nothing stays closed for ever. `reopen` makes that an opening effort.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", UserWarning
         )  # the experts warn that they exceed the range; it is clipped
         action = expert.get_action(observation.astype(np.float64))
-    return np.clip(np.asarray(action, np.float32), -1.0, 1.0)
+    clipped = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
+    if reopen and clipped[3] == 0.0 and observation[3] < _OPEN:
+        clipped[3] = -1.0
+    return clipped
 
 
 class Driver(Protocol):
@@ -145,7 +158,7 @@ def demonstrate(
         privileged.append(sim.environment_state)
         chunk = []
         for _ in range(settings.image_every):
-            clean = expert_action(expert, sim.observation)
+            clean = expert_action(expert, sim.observation, settings.reopen)
             chunk.append(clean)
             if sim.steps >= MAX_STEPS:
                 continue  # the last frame is filled up with what the expert would do next
