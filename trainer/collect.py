@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from policy.bundle import load_bundle, read_spec
 from policy.errors import UsageError
 from trainer.evaluation.actors import PolicyActor
 from trainer.expert import RolloutSettings, demonstrate, make_expert
+from trainer.workers import simulation_workers
 
 # An expert that fails this often in a row is not going to fill a dataset.
 _HOPELESS_ATTEMPTS = 60
@@ -246,12 +246,9 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
         TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("ETA"), TimeRemainingColumn(),
     )  # fmt: skip
-    # A software renderer's own threads would only compete with the other workers.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
-    context = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, console=console) as progress,
-        ProcessPoolExecutor(args.workers, mp_context=context) as pool,
+        simulation_workers(args.workers) as pool,
     ):
         overall = progress.add_task("all tasks", total=sum(wanted.values()))
         try:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import zlib
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +35,7 @@ from trainer.evaluation.actors import REFERENCES, Actor, PolicyActor, ReferenceA
 from trainer.evaluation.chart import bar_chart
 from trainer.evaluation.rollout import EpisodeResult, run_episode
 from trainer.evaluation.summary import Row, macro_mean, markdown, per_task_mean, rows_of
+from trainer.workers import simulation_workers
 
 # Evaluation seeds live in a space of their own: no goal here was ever drawn for training.
 _EVALUATION = 0xE7A1
@@ -206,15 +206,13 @@ def evaluate(args: EvaluateArgs, console: Console | None = None) -> list[Row]:
     _write_done(path, done)  # what follows is appended, and must not continue a half-written line
     jobs = [_Job(task, actor, e) for task in tasks for actor in actors for e in range(args.episodes)]
     missing = [job for job in jobs if job.key not in done]
-    os.environ.setdefault("LP_NUM_THREADS", "0")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("ETA"), TimeRemainingColumn(),
     )  # fmt: skip
     with (
         Progress(*columns, console=console) as progress,
-        ProcessPoolExecutor(args.workers, mp_context=multiprocessing.get_context("spawn")) as pool,
+        simulation_workers(args.workers) as pool,
         path.open("a") as log,
     ):
         bar = progress.add_task("episodes", total=len(jobs), completed=len(jobs) - len(missing))

@@ -148,7 +148,7 @@ def begun(tmp_path, monkeypatch) -> Path:
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "ProcessPoolExecutor", interrupted)
+    monkeypatch.setattr(module, "simulation_workers", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "part")
     return tmp_path / "part"

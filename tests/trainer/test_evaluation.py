@@ -154,7 +154,7 @@ def played(monkeypatch) -> list[tuple[str, str, int]]:
         update={"state": StateSpec(names=metaworld_sim.STATE_NAMES, units=metaworld_sim.STATE_UNITS)}
     )
     monkeypatch.setattr(module, "_run", run)
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(module, "simulation_workers", Inline)
     monkeypatch.setattr(module, "load_policy", lambda args: NullPolicy(spec))
     return ran
 
