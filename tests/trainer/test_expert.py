@@ -10,7 +10,14 @@ import pytest
 from PIL import Image
 
 from clients.robots.metaworld_sim import MAX_STEPS, MetaWorldSim, SceneRenderer
-from trainer.expert import Perturbation, RolloutSettings, demonstrate, encode_image, make_expert
+from trainer.expert import (
+    Perturbation,
+    RolloutSettings,
+    demonstrate,
+    encode_image,
+    expert_action,
+    make_expert,
+)
 
 
 def test_a_push_is_held_for_some_steps_and_the_gripper_is_never_disturbed():
@@ -140,3 +147,18 @@ def test_jpeg_keeps_the_colour_of_a_marker_of_a_few_pixels():
     assert np.abs(shown[11, 11] - [230, 20, 20]).max() < 30
     exact = np.asarray(Image.open(io.BytesIO(encode_image(image, 0))))
     np.testing.assert_array_equal(exact, image)
+
+
+class IndifferentExpert:
+    """Applies no effort to the gripper."""
+
+    def get_action(self, observation):
+        return np.array([0.5, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(("opening", "effort"), [(0.4, -1.0), (1.0, 0.0)])
+def test_a_gripper_that_closed_on_nothing_is_opened_again(opening, effort):
+    observation = np.zeros(39, np.float32)
+    observation[3] = opening
+    assert expert_action(IndifferentExpert(), observation, reopen=True)[3] == effort
+    assert expert_action(IndifferentExpert(), observation)[3] == 0.0
