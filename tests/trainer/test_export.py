@@ -25,7 +25,7 @@ def run(small_vision, make_args):
 
 
 @pytest.mark.slow
-def test_a_trained_policy_behaves_the_same_as_a_bundle(run, tmp_path, capsys):
+def test_a_trained_policy_behaves_the_same_as_a_bundle(run, tmp_path, capsys, make_args):
     """Nothing is lost between training and serving but the last bits of 16-bit weights."""
     out = tmp_path / "bundle"
     assert tinyvla.main(["export", "--checkpoint", str(run / "best"), "--out", str(out)]) == 0
@@ -49,6 +49,13 @@ def test_a_trained_policy_behaves_the_same_as_a_bundle(run, tmp_path, capsys):
     assert spec.training["auxiliary_targets"] == ["goal_x", "goal_y", "goal_z"]
     assert spec.training["arguments"]["batch_size"] == 8
     assert spec.training["code_version"]
+
+    # And training may go on from it, on the statistics its weights expect.
+    tuned = Trainer(make_args(init_from=out, out=tmp_path / "tuned", seed=1, val_split=0.5))
+    assert tuned.spec.normalization == spec.normalization
+    for name, tensor in tuned.network.state_dict().items():
+        if not name.startswith("encoder.auxiliary."):
+            torch.testing.assert_close(tensor, found.ema[name].half().float(), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("checkpoint", ["nowhere", "damaged"])
