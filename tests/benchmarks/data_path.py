@@ -1,6 +1,6 @@
 """Whether training ever waits for its data: samples a second prepared, against samples a second trained on.
 
-    .venv/bin/python tests/benchmarks/data_path.py DATASET
+.venv/bin/python tests/benchmarks/data_path.py DATASET
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ BATCH, BATCHES = 64, 30
 def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         args = TrainArgs(
-            dataset_dir=(Path(sys.argv[1]),), out=Path(out), batch_size=BATCH, draws=2, epochs=1, lr=1e-4, save_every=0
+            dataset_dir=(Path(sys.argv[1]),),
+            out=Path(out),
+            batch_size=BATCH,
+            draws=2,
+            epochs=1,
+            lr=1e-4,
+            save_every=0,
         )
         trainer = Trainer(args)
         start = time.perf_counter()
