@@ -9,6 +9,7 @@ import resource
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,21 @@ from trainer.windows import Windows, split_episodes
 # This many unusable batches in a row are no accident.
 _MAX_CONSECUTIVE_NAN = 20
 _DEBUG_BATCHES = 4
+# Anything else decides what a batch holds or how it is learnt from, and a resumed run would silently be another one.
+MAY_CHANGE_ON_RESUME = frozenset(
+    {
+        "resume",
+        "out",
+        "dataset_dir",
+        "init_from",
+        "epochs",
+        "patience",
+        "threads",
+        "save_every",
+        "keep_every",
+        "device",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,8 @@ class Trainer:
             self.per_epoch = min(self.per_epoch, _DEBUG_BATCHES)
         self.total_steps = resolved.epochs * -(-self.per_epoch // args.grad_accum)
         self.progress = Progress()
-        self.data_hashes = {str(dataset.root.name): dataset_hash(dataset.root) for dataset in datasets}
+        # Numbered: two datasets may share a directory name.
+        self.data_hashes = {f"{i}:{d.root.name}": dataset_hash(d.root) for i, d in enumerate(datasets)}
         if args.resume:
             self._resume()
 
@@ -177,16 +194,30 @@ class Trainer:
             raise UsageError(
                 f"{self.args.out}/last was trained on other data or with other settings; drop --resume"
             )
+        if found.state["data_hashes"] != self.data_hashes:
+            raise UsageError(f"{self.args.out}/last was trained on other data; give --dataset-dir as it was")
+        before, now = found.state["arguments"], self._arguments()
+        for name in sorted(set(now) - MAY_CHANGE_ON_RESUME):
+            if before.get(name) != now[name]:
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"{self.args.out}/last was trained with {flag} {before.get(name)}, not {now[name]}; "
+                    "give it as it was, or drop --resume"
+                )
         self.network.load_state_dict(found.model)
         self.ema.module.load_state_dict(found.ema)
         restore_optimizer(self.optimizer, self.network, found.optimizer)
         self.progress = Progress(**found.state["progress"])
 
+    def _arguments(self) -> dict[str, Any]:
+        """The settings as JSON holds them."""
+        return json.loads(json.dumps(dataclasses.asdict(self.args), default=str))
+
     def save(self, name: str) -> None:
         """Write a checkpoint under the run directory."""
         state = {
             "progress": dataclasses.asdict(self.progress),
-            "arguments": json.loads(json.dumps(dataclasses.asdict(self.args), default=str)),
+            "arguments": self._arguments(),
             "data_hashes": self.data_hashes,
         }
         save_checkpoint(self.args.out / name, self.network, self.ema.module, self.optimizer, self.spec, state)

@@ -149,6 +149,22 @@ def test_resuming_with_another_contract_is_refused(make_args):
         Trainer(make_args(epochs=1, resume=True, prediction_type="epsilon"))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"batch_size": 4}, {"draws": 1}, {"lr": 1e-4}, {"grad_accum": 2}, {"seed": 3}]
+)
+def test_resuming_with_settings_that_change_the_run_is_refused_naming_the_flag(make_args, changes):
+    Trainer(make_args(epochs=1)).run()
+    with pytest.raises(UsageError, match=r"drop --resume"):
+        Trainer(make_args(epochs=2, resume=True, **changes))
+
+
+def test_a_run_may_be_resumed_for_more_epochs(make_args):
+    Trainer(make_args(epochs=1)).run()
+    longer = Trainer(make_args(epochs=2, resume=True))
+    longer.run()
+    assert longer.progress.batches == 2 * longer.per_epoch
+
+
 def test_trailing_batches_of_an_epoch_are_applied(make_args, monkeypatch):
     """Five batches, three to a step: the step of the last two must not wait for the next epoch, or be lost."""
     seen, right = [], torch.optim.AdamW.step
