@@ -34,7 +34,15 @@ _ROBOTS: dict[str, dict[str, Any]] = {
 
 
 def cameras_of(facts: DatasetFacts) -> tuple[CameraSpec, ...]:
-    """The cameras of a dataset at the resolution they were recorded in."""
+    """The cameras of a dataset at the resolution they were recorded in.
+
+    Raises:
+        UsageError: no cameras, or cameras of different sizes, which one vision encoder cannot share.
+    """
+    sizes = set(facts.cameras.values())
+    if len(sizes) != 1:
+        found = ", ".join(f"{name} {h} x {w}" for name, (h, w) in facts.cameras.items()) or "none"
+        raise UsageError(f"a policy needs cameras of one size; the dataset has {found}")
     return tuple(CameraSpec(name=name, height=h, width=w) for name, (h, w) in facts.cameras.items())
 
 
@@ -48,6 +56,17 @@ def check_alike(datasets: Sequence[LeRobotDataset]) -> None:
                 raise UsageError(
                     f"{other.root} differs from {first.root} in {field}: {theirs} against {mine}"
                 )
+
+
+def check_same_senses(found: PolicySpec, wanted: PolicySpec, where: str) -> None:
+    """Raise UsageError unless weights made for `found` see and do, in order, what `wanted` does."""
+    for part, of in {
+        "cameras": lambda spec: [camera.name for camera in spec.cameras],
+        "state": lambda spec: list(spec.state.names),
+        "actions": lambda spec: list(spec.action.names),
+    }.items():
+        if of(found) != of(wanted):
+            raise UsageError(f"{where}: its {part} are {of(found)}, the dataset's are {of(wanted)}")
 
 
 def make_spec(

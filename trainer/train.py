@@ -24,7 +24,7 @@ from policy.spec import PolicySpec, RangeStats
 from trainer.augment import random_shift
 from trainer.cache import FrameCache, open_cache
 from trainer.checkpoint import load_checkpoint, load_weights, restore_optimizer, save_checkpoint
-from trainer.contract import cameras_of, check_alike, make_spec
+from trainer.contract import cameras_of, check_alike, check_same_senses, make_spec
 from trainer.ema import EMA
 from trainer.loader import Samples, batches_per_epoch, prefetch, rows_of_batch
 from trainer.losses import Corruption, Example, compute_losses, draw_corruption, to_example
@@ -170,13 +170,18 @@ class Trainer:
             self.per_epoch = min(self.per_epoch, _DEBUG_BATCHES)
         self.total_steps = resolved.epochs * -(-self.per_epoch // args.grad_accum)
         self.progress = Progress()
-        # Numbered: two datasets may share a directory name.
-        self.data_hashes = {f"{i}:{d.root.name}": dataset_hash(d.root) for i, d in enumerate(datasets)}
+        self.data_hashes: dict[str, str] = {}
+        for number, dataset in enumerate(datasets):
+            name = dataset.root.name
+            if name in self.data_hashes:  # two datasets may share a directory name
+                name = f"{name}-{number}"
+            self.data_hashes[name] = dataset_hash(dataset.root)
         if args.resume:
             self._resume()
 
     def _start_from(self, directory: Path) -> None:
         weights, spec = load_weights(directory)
+        check_same_senses(spec, self.spec, f"--init-from {directory}")
         own = self.network.state_dict()
         # A bundle lacks the training-only auxiliary head; it starts anew.
         fresh = {name: own[name] for name in own if name.startswith("encoder.auxiliary.")}

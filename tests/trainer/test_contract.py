@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clients.lerobot_v3 import LeRobotDataset
+from clients.lerobot_v3 import DatasetFacts, LeRobotDataset
 from policy.errors import UsageError
-from trainer.contract import check_alike, make_spec
+from trainer.contract import cameras_of, check_alike, make_spec
 
 pytest.importorskip("torch")
 
@@ -63,3 +63,15 @@ def test_datasets_that_differ_are_not_trained_on_together(make_dataset, tmp_path
     check_alike([first, first])
     with pytest.raises(UsageError, match=f"two differs from .*one in {field}"):
         check_alike([first, second])
+
+
+def test_cameras_of_different_sizes_are_one_line():
+    facts = DatasetFacts(
+        cameras={"left": (32, 32), "right": (64, 64)},
+        state_names=("x",),
+        action_names=("a",),
+        fps=10,
+        control_rate_hz=10,
+    )
+    with pytest.raises(UsageError, match=r"left 32 x 32, right 64 x 64"):
+        cameras_of(facts)

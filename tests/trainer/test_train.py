@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 import tinyvla  # noqa: E402
 from policy.errors import UsageError  # noqa: E402
+from policy.export.write_bundle import write_bundle  # noqa: E402
 from trainer import train as module  # noqa: E402
 from trainer.checkpoint import load_checkpoint  # noqa: E402
 from trainer.losses import Losses  # noqa: E402
@@ -322,6 +323,24 @@ def test_fine_tuning_starts_from_the_weights_and_statistics_of_a_checkpoint(make
     assert tuned.spec.normalization == found.spec.normalization
     with pytest.raises(UsageError, match=r"--init-from .* has another shape"):
         Trainer(make_args(init_from=tmp_path / "first" / "best", layers=2))
+
+
+def test_fine_tuning_starts_from_a_bundle_too(make_args, tmp_path):
+    first = Trainer(make_args(out=tmp_path / "first"))
+    write_bundle(tmp_path / "bundle", first.network, first.spec)
+    tuned = Trainer(make_args(init_from=tmp_path / "bundle", seed=8))
+    for name, tensor in tuned.network.state_dict().items():
+        if not name.startswith("encoder.auxiliary."):
+            assert torch.equal(tensor, first.network.state_dict()[name])
+
+
+def test_fine_tuning_from_a_policy_with_other_cameras_is_refused(make_args, tmp_path):
+    first = Trainer(make_args(epochs=1, out=tmp_path / "first"))
+    other = [camera.model_copy(update={"name": camera.name + "_moved"}) for camera in first.spec.cameras]
+    first.spec = first.spec.model_copy(update={"cameras": tuple(other)})
+    first.save("best")
+    with pytest.raises(UsageError, match="its cameras are"):
+        Trainer(make_args(init_from=tmp_path / "first" / "best"))
 
 
 def refusal(capsys, *flags: object) -> str:
