@@ -11,7 +11,7 @@ import torch
 from policy.errors import UsageError
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
-from policy.runtimes.torch_device import torch_device
+from policy.runtimes.torch_device import to_tensors, torch_device
 from policy.spec import PolicySpec
 
 
@@ -43,19 +43,22 @@ class EagerBackend:
             )
         return cls(network, device, threads)
 
-    def _tensors(self, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
-        return [torch.from_numpy(np.ascontiguousarray(array)).to(self._device) for array in arrays]
-
     @torch.inference_mode()
     def encode(
         self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See `policy.loaded.Backend`."""
-        return self._network.encode(*self._tensors([images, tokens, state, *sensors])).cpu().numpy()
+        return (
+            self._network.encode(*to_tensors([images, tokens, state, *sensors], self._device)).cpu().numpy()
+        )
 
     @torch.inference_mode()
     def denoise(
         self, chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray, context: np.ndarray
     ) -> np.ndarray:
         """See `policy.loaded.Backend`."""
-        return self._network.denoise(*self._tensors([chunk, timestep, prefix_length, context])).cpu().numpy()
+        return (
+            self._network.denoise(*to_tensors([chunk, timestep, prefix_length, context], self._device))
+            .cpu()
+            .numpy()
+        )

@@ -1,7 +1,10 @@
-"""Which torch device a backend runs on."""
+"""Which torch device a backend runs on, and getting arrays onto it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
 from policy.errors import UsageError
@@ -16,3 +19,8 @@ def torch_device(device: str, threads: int | None) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
+
+
+def to_tensors(arrays: Sequence[np.ndarray], device: torch.device) -> list[torch.Tensor]:
+    """Arrays as tensors on `device`, sharing memory where that is the processor."""
+    return [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from policy.runtimes.torch_device import torch_device
+from policy.runtimes.torch_device import to_tensors, torch_device
 
 
 class TorchScriptBackend:
@@ -32,15 +32,12 @@ class TorchScriptBackend:
         code = torch.jit.load(str(path), map_location=self._device, _extra_files=extra)
         return code, tuple(weights[name].float() for name in json.loads(extra["weights.json"]))
 
-    def _tensors(self, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
-        return [torch.from_numpy(np.ascontiguousarray(array)).to(self._device) for array in arrays]
-
     @torch.inference_mode()
     def encode(
         self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See `policy.loaded.Backend`."""
-        inputs = self._tensors([images, tokens, state, *sensors])
+        inputs = to_tensors([images, tokens, state, *sensors], self._device)
         return self._encode(self._encode_weights, *inputs).cpu().numpy()
 
     @torch.inference_mode()
@@ -48,5 +45,5 @@ class TorchScriptBackend:
         self, chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray, context: np.ndarray
     ) -> np.ndarray:
         """See `policy.loaded.Backend`."""
-        inputs = self._tensors([chunk, timestep, prefix_length, context])
+        inputs = to_tensors([chunk, timestep, prefix_length, context], self._device)
         return self._denoise(self._denoise_weights, *inputs).cpu().numpy()
