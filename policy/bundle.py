@@ -1,38 +1,31 @@
 """Reading a policy bundle: hashes verified, golden pair replayed, nothing unpickled.
 
-A bundle is a directory: `policy.json` (the contract), `model.safetensors` (all weights, once, 16 bits), `encode.onnx`
-and `denoise.onnx` (graphs whose weights point into model.safetensors), `encode.pt` and `denoise.pt` (TorchScript code
-that takes the weights as arguments), `golden.npz` (an input and the chunk it must give) and `README.md`.
+A bundle is a directory: `policy.json` (the contract), `model.safetensors` (all weights, once, 16 bits), `see.onnx`,
+`fuse.onnx` and `denoise.onnx` (graphs whose weights point into model.safetensors), the same as `.pt` (TorchScript code
+that takes the weights as arguments), `golden.npz` (an input and the chunk it must give), `SHA256SUMS` and `README.md`.
+Older bundles have no SHA256SUMS, and one graph `encode` for the first two where what was seen cannot be reused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
+from policy.checksums import check_checksums, file_hash
 from policy.errors import UsageError
 from policy.loaded import Backend, LoadedPolicy
 from policy.observation import Observation, SampleOptions
+from policy.runtimes.choose import RUNTIMES, choose, this_machine
 from policy.spec import PolicySpec
 
 WEIGHTS = "model.safetensors"
+BUILDING = ".building"  # ends the name of a directory that is being written
 GOLDEN_TOLERANCE = 1e-4  # of the action range; the bound every runtime is exported under
 GOLDEN_SEED = 0
-_RUNTIME_FILES = {
-    "onnx": ("encode.onnx", "denoise.onnx"),
-    "torchscript": ("encode.pt", "denoise.pt"),
-    "eager": (),
-}
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+_SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}
 
 
 def read_spec(directory: Path) -> PolicySpec:
@@ -44,6 +37,7 @@ def read_spec(directory: Path) -> PolicySpec:
     path = directory / "policy.json"
     if not path.is_file():
         raise UsageError(f"no policy bundle at {directory}: there is no policy.json")
+    check_checksums(directory, only=("policy.json",))  # which lists the other files itself
     try:
         spec = PolicySpec.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -88,15 +82,21 @@ def golden_error(policy: LoadedPolicy, directory: Path) -> float:
     return float(np.max(np.abs(found - expected) / half))
 
 
-def _choose_runtime(runtime: str, directory: Path) -> str:
-    if runtime != "auto":
-        return runtime
-    return "onnx" if (directory / "encode.onnx").exists() else "torchscript"
+def graphs_of(spec: PolicySpec, runtime: str) -> tuple[str, ...]:
+    """Names of the graphs that an exported runtime loads, as the contract lists them."""
+    joint = f"encode{_SUFFIXES[runtime]}" in spec.files
+    return ("encode", "denoise") if joint else ("see", "fuse", "denoise")
+
+
+def exported_runtimes(spec: PolicySpec) -> list[str]:
+    """The runtimes that a bundle holds graphs for; eager needs none."""
+    return [name for name, suffix in _SUFFIXES.items() if f"denoise{suffix}" in spec.files]
 
 
 def _check_listed(directory: Path, spec: PolicySpec, runtime: str) -> None:
     """Refuse to use a file that the contract gives no hash for."""
-    for name in (WEIGHTS, "golden.npz", *_RUNTIME_FILES.get(runtime, ())):
+    graphs = graphs_of(spec, runtime) if runtime in _SUFFIXES else ()
+    for name in (WEIGHTS, "golden.npz", *(graph + _SUFFIXES[runtime] for graph in graphs)):
         if name not in spec.files:
             raise UsageError(f"{directory}: policy.json lists no hash of {name}; export the bundle again")
 
@@ -108,16 +108,14 @@ def make_backend(
     if runtime == "onnx":
         from policy.runtimes.onnx import OnnxBackend
 
-        return OnnxBackend(directory, device, threads)
+        return OnnxBackend(directory, graphs_of(spec, runtime), device, threads)
     if runtime == "torchscript":
         from policy.runtimes.torchscript import TorchScriptBackend
 
-        return TorchScriptBackend(directory, device, threads)
-    if runtime == "eager":
-        from policy.runtimes.eager import EagerBackend
+        return TorchScriptBackend(directory, graphs_of(spec, runtime), device, threads)
+    from policy.runtimes.eager import EagerBackend
 
-        return EagerBackend.from_bundle(directory, spec, device, threads)
-    raise UsageError(f"unknown runtime {runtime!r}; choose auto, onnx, torchscript or eager")
+    return EagerBackend.from_bundle(directory, spec, device, threads)
 
 
 def load_bundle(
@@ -135,10 +133,14 @@ def load_bundle(
     """
     directory = Path(path)
     spec = read_spec(directory)
-    runtime = _choose_runtime(runtime, directory)
+    if runtime not in ("auto", *RUNTIMES):
+        raise UsageError(f"unknown runtime {runtime!r}; choose auto, onnx, torchscript or eager")
+    choice = choose(runtime, device, exported_runtimes(spec), this_machine(device))
+    runtime = choice.runtime
     _check_listed(directory, spec, runtime)
     try:
-        policy = LoadedPolicy(spec, make_backend(directory, spec, runtime, device, threads))
+        backend = make_backend(directory, spec, runtime, choice.device, threads)
+        policy = LoadedPolicy(spec, backend, choice.why)
         error = golden_error(policy, directory)
     except UsageError:
         raise

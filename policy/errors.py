@@ -30,6 +30,9 @@ class TinyVLAError(Exception):
         actual: what came instead.
     """
 
+    retry_after_s: float | None = None
+    """Seconds after which the server asked to be tried again, where it did."""
+
     def __init__(
         self,
         code: str,

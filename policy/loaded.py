@@ -18,15 +18,24 @@ from policy.text import tokenize
 
 
 class Backend(Protocol):
-    """Runs the two graphs of a policy network. All arrays are normalised; batches may have any size."""
+    """Runs the graphs of a policy network. All arrays are normalised; batches may have any size."""
 
     name: str
     device: str
+    splits: bool  # has `see` and `fuse`, so that what was seen may be reused; otherwise it has `encode`
+
+    def see(self, images: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """uint8 [B, V, H, W, 3], int64 [B, L] -> features of cameras and instruction, float32 [B, F]."""
+        ...
+
+    def fuse(self, seen: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 [B, F], float32 [B, D], windows and masks in turn -> context [B, M, D]."""
+        ...
 
     def encode(
         self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
     ) -> np.ndarray:
-        """uint8 [B, V, H, W, 3], int64 [B, L], float32 [B, D], windows and masks in turn -> context [B, M, D]."""
+        """`see` and `fuse` in one, where a bundle has one graph for both."""
         ...
 
     def denoise(
@@ -49,14 +58,19 @@ def sensor_input(sensor: SensorSpec, window: np.ndarray | None) -> tuple[np.ndar
 class LoadedPolicy:
     """The `Predictor` of a bundle. One thread owns it."""
 
-    def __init__(self, spec: PolicySpec, backend: Backend) -> None:
+    def __init__(self, spec: PolicySpec, backend: Backend, why: str = "") -> None:
         self.spec = spec
         self.runtime = backend.name
         self.device = backend.device
+        self.why = why
+        self.reuses_features = backend.splits
         self._backend = backend
 
     def predict(
-        self, observations: Sequence[Observation], options: Sequence[SampleOptions]
+        self,
+        observations: Sequence[Observation],
+        options: Sequence[SampleOptions],
+        features: Sequence[np.ndarray | None] | None = None,
     ) -> list[Prediction]:
         """See `policy.predictor.Predictor.predict`."""
         spec = self.spec
@@ -67,12 +81,12 @@ class LoadedPolicy:
             raise ValueError("requests of one run must share a batch_key")
 
         start = time.perf_counter()
-        context = self._backend.encode(*self._inputs(observations))
+        context, seen = self._encode(observations, features)
         encoded = time.perf_counter()
 
         counts = [option.samples for option in options]
         seeds = [_seed(option) for option in options]
-        rngs, prefixes = [], []
+        rngs, prefixes, temperatures = [], [], []
         for option, seed in zip(options, seeds, strict=True):
             prefix = None
             if option.prefix is not None and len(option.prefix):
@@ -80,6 +94,7 @@ class LoadedPolicy:
             for sample in range(option.samples):
                 rngs.append(np.random.Generator(np.random.Philox(key=[seed, sample])))
                 prefixes.append(prefix)
+                temperatures.append(self._temperature(option))
         repeated = np.repeat(context, counts, axis=0) if max(counts) > 1 else context
         kind, steps = self._sampling(options[0])
         drawn = draw_chunks(
@@ -91,33 +106,56 @@ class LoadedPolicy:
             prefixes,
             spec.horizon,
             spec.action.dim,
+            temperatures,
         )
         sampled = time.perf_counter()
 
         results = []
         for row, (option, seed) in enumerate(zip(options, seeds, strict=True)):
             first = sum(counts[:row])
+            actions, spread = self._chunk(drawn[first : first + option.samples], option)
             results.append(
-                self._prediction(
-                    drawn[first : first + option.samples],
-                    option,
-                    seed,
-                    steps,
-                    kind,
-                    1e3 * (encoded - start),
-                    1e3 * (sampled - encoded),
+                Prediction(
+                    actions=actions,
+                    uncertainty=spread,
+                    ddim_steps=steps,
+                    sampler=kind,
+                    seed=seed,
+                    encode_ms=1e3 * (encoded - start),
+                    sample_ms=1e3 * (sampled - encoded),
+                    features=None if seen is None else seen[row],
                 )
             )
         return results
 
-    def _inputs(
-        self, observations: Sequence[Observation]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
-        spec = self.spec
+    def _encode(
+        self, observations: Sequence[Observation], features: Sequence[np.ndarray | None] | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Context tokens, and the features they were made from where the backend tells them."""
+        state, sensors = self._sensed(observations)
+        if not self._backend.splits:
+            if features is not None and any(row is not None for row in features):
+                raise ValueError("this bundle has no graph that takes features; reuses_features says so")
+            return self._backend.encode(*self._pictured(observations), state, sensors), None
+        rows = list(features) if features is not None else [None] * len(observations)
+        fresh = [row for row, known in enumerate(rows) if known is None]
+        if fresh:
+            newly = self._backend.see(*self._pictured([observations[row] for row in fresh]))
+            for row, found in zip(fresh, newly, strict=True):
+                rows[row] = found
+        seen = np.stack([row for row in rows if row is not None])
+        return self._backend.fuse(seen, state, sensors), seen
+
+    def _pictured(self, observations: Sequence[Observation]) -> tuple[np.ndarray, np.ndarray]:
+        """What `Backend.see` takes: images and tokens."""
         images = np.stack(
-            [np.stack([fit_image(o.images[c.name], c) for c in spec.cameras]) for o in observations]
+            [np.stack([fit_image(o.images[c.name], c) for c in self.spec.cameras]) for o in observations]
         )
-        tokens = np.stack([tokenize(observation.instruction) for observation in observations])
+        return images, np.stack([tokenize(observation.instruction) for observation in observations])
+
+    def _sensed(self, observations: Sequence[Observation]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """What must be fresh at every control step: state, sensor windows and their masks, normalised."""
+        spec = self.spec
         state = to_unit(np.stack([o.state for o in observations]), spec.normalization.state)
         sensors: list[np.ndarray] = []
         for sensor in spec.sensors:
@@ -127,7 +165,7 @@ class LoadedPolicy:
             windows = np.stack([window for window, _ in pairs])
             mask = np.stack([valid for _, valid in pairs])
             sensors += [standardize(windows, spec.normalization.sensors[sensor.name]) * mask[..., None], mask]
-        return images, tokens, state, sensors
+        return state, sensors
 
     def _sampling(self, option: SampleOptions) -> tuple[str, int]:
         """(sampler, network evaluations) of a run."""
@@ -138,17 +176,13 @@ class LoadedPolicy:
             return "ddpm", sampler.train_steps
         return "ddim", option.ddim_steps or sampler.default_steps
 
-    def _prediction(
-        self,
-        chunks: np.ndarray,
-        option: SampleOptions,
-        seed: int,
-        steps: int,
-        kind: str,
-        encode_ms: float,
-        sample_ms: float,
-    ) -> Prediction:
-        """Mean and spread of a request's samples [S, H, A], normalised, to physical units."""
+    def _temperature(self, option: SampleOptions) -> float:
+        """The policy's own for the one chunk to execute; several samples are asked for their spread, which is at 1."""
+        sampler = self.spec.sampler
+        return 1.0 if sampler is None or option.samples > 1 else sampler.temperature
+
+    def _chunk(self, chunks: np.ndarray, option: SampleOptions) -> tuple[np.ndarray, np.ndarray | None]:
+        """Mean of a request's normalised samples [S, H, A] in physical units, and their spread per step."""
         spec = self.spec
         actions = from_unit(chunks.mean(0), spec.normalization.action)
         actions = np.clip(
@@ -157,7 +191,7 @@ class LoadedPolicy:
         if option.prefix is not None:
             actions[: len(option.prefix)] = option.prefix  # unchanged, to the bit
         spread = chunks.std(0).mean(-1).astype(np.float32) if option.samples > 1 else None
-        return Prediction(actions, spread, steps, kind, seed, encode_ms, sample_ms)
+        return actions, spread
 
 
 def _seed(option: SampleOptions) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
+from policy.errors import UsageError
 from policy.observation import Observation, Prediction, SampleOptions, check_observation, check_options
 from policy.spec import (
     ActionSpec,
@@ -63,20 +67,43 @@ def null_spec(
     )
 
 
+def read_contract(path: Path) -> PolicySpec:
+    """The contract in a JSON file.
+
+    Raises:
+        UsageError: unreadable, or no contract.
+    """
+    try:
+        return PolicySpec.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise UsageError(f"{path}: {where}: {first['msg']}") from None
+
+
 class NullPolicy:
     """Answers seeded uniform actions; `run_ms` of sleep stand in for a run, however large the batch."""
 
     runtime = "null"
     device = "cpu"
+    why = "there is no network to run"
+    reuses_features = False
 
     def __init__(self, spec: PolicySpec | None = None, *, run_ms: float = 0.0) -> None:
         self.spec = spec or null_spec()
         self._run_s = run_ms / 1e3
+        low, high = (np.asarray(bound, np.float32) for bound in (self.spec.action.low, self.spec.action.high))
+        self._low, self._span = low, high - low
 
     def predict(
-        self, observations: Sequence[Observation], options: Sequence[SampleOptions]
+        self,
+        observations: Sequence[Observation],
+        options: Sequence[SampleOptions],
+        features: Sequence[np.ndarray | None] | None = None,
     ) -> list[Prediction]:
-        """See `Predictor.predict`."""
+        """See `Predictor.predict`; there are no features to take."""
         for observation, option in zip(observations, options, strict=True):
             check_observation(self.spec, observation)
             check_options(self.spec, option)
@@ -86,16 +113,16 @@ class NullPolicy:
 
     def _draw(self, option: SampleOptions) -> Prediction:
         spec = self.spec
-        seed = option.seed if option.seed is not None else int(np.random.default_rng().integers(2**63))
-        low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
+        seed = option.seed if option.seed is not None else secrets.randbits(63)
+        low, span = self._low, self._span
         shape = (option.samples, spec.horizon, spec.action.dim)
-        drawn = np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
+        drawn = np.random.default_rng(seed).random(shape, np.float32) * span + low
         if option.prefix is not None:
             drawn[:, : len(option.prefix)] = option.prefix
-        spread = ((drawn / ((high - low) / 2)).std(0).mean(-1)).astype(np.float32)
+        several = option.samples > 1
         return Prediction(
-            actions=drawn.mean(0),
-            uncertainty=spread if option.samples > 1 else None,
+            actions=drawn.mean(0) if several else drawn[0],
+            uncertainty=(drawn / (span / 2)).std(0).mean(-1).astype(np.float32) if several else None,
             ddim_steps=self._steps(option),
             sampler=option.sampler,
             seed=seed,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from policy.errors import TinyVLAError, contract_mismatch
-from policy.spec import PolicySpec
+
+if TYPE_CHECKING:  # a robot that sends observations needs no pydantic for that
+    from policy.spec import PolicySpec
 
 MAX_SAMPLES = 32
+# Of a state, sensor value or committed action: nothing in a robot's units is larger, and float32 squares to 3e38.
+LARGEST = 1e12
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Prediction:
     seed: int
     encode_ms: float
     sample_ms: float
+    features: np.ndarray | None = None  # float32 [F], what was seen; None where the policy cannot reuse it
 
 
 def check_observation(spec: PolicySpec, observation: Observation) -> None:
@@ -63,9 +68,7 @@ def check_observation(spec: PolicySpec, observation: Observation) -> None:
     if state.shape != (spec.state.dim,):
         named = ", ".join(spec.state.names)
         raise contract_mismatch("state", f"[{spec.state.dim}] ({named})", str(list(state.shape)))
-    if not np.isfinite(state).all():
-        bad = [spec.state.names[i] for i in np.flatnonzero(~np.isfinite(state))]
-        raise contract_mismatch("state", "finite values", f"NaN or infinity in {', '.join(bad)}")
+    _check_sane("state", state, spec.state.names)
 
     if spec.instruction.required and not observation.instruction.strip():
         raise contract_mismatch("instruction", "the task in words", "nothing")
@@ -79,18 +82,23 @@ def check_observation(spec: PolicySpec, observation: Observation) -> None:
             raise contract_mismatch(
                 f"sensors.{name}", f"[T <= {sensor.window}, {sensor.channels}]", str(list(window.shape))
             )
-        if not np.isfinite(window).all():
-            raise contract_mismatch(f"sensors.{name}", "finite values", "NaN or infinity")
+        _check_sane(f"sensors.{name}", window)
     for sensor in spec.sensors:
         if not sensor.optional and sensor.name not in observation.sensors:
             raise contract_mismatch(f"sensors.{sensor.name}", "a window", "nothing")
 
 
 def check_options(spec: PolicySpec, options: SampleOptions) -> None:
-    """Raise `contract_mismatch` when the sampling options ask for what the policy cannot do."""
+    """Raise `contract_mismatch` when the sampling options ask for what the policy cannot do.
+
+    A regression policy takes any positive `ddim_steps` and answers with the one pass it made, so that the same call
+    goes to either kind of policy and outlives a hot swap between them.
+    """
     steps, sampler = options.ddim_steps, spec.sampler
     if steps is not None and sampler is not None and not 1 <= steps <= sampler.train_steps:
         raise contract_mismatch("ddim_steps", f"1 ... {sampler.train_steps}", str(steps))
+    if steps is not None and steps < 1:
+        raise contract_mismatch("ddim_steps", "1 or more", str(steps))
     if options.sampler not in ("ddim", "ddpm"):
         raise contract_mismatch("sampler", "'ddim' or 'ddpm'", repr(options.sampler))
     if not 1 <= options.samples <= MAX_SAMPLES:
@@ -105,5 +113,16 @@ def check_options(spec: PolicySpec, options: SampleOptions) -> None:
             raise contract_mismatch(
                 "prefix", f"[d <= {spec.max_prefix}, {spec.action.dim}]", str(list(prefix.shape))
             )
-        if not np.isfinite(prefix).all():
-            raise contract_mismatch("prefix", "finite values", "NaN or infinity")
+        _check_sane("prefix", prefix)
+
+
+def _check_sane(field: str, values: np.ndarray, names: Sequence[str] = ()) -> None:
+    """Raise `contract_mismatch` for NaN, infinity, and what would become one of them on its way through the policy."""
+    wrong = np.isnan(values) | (np.abs(values) > LARGEST)
+    if wrong.any():
+        which = (
+            f" in {', '.join(name for name, bad in zip(names, wrong, strict=True) if bad)}" if names else ""
+        )
+        raise contract_mismatch(
+            field, f"finite values, at most {LARGEST:g}", f"NaN, infinity or a larger one{which}"
+        )

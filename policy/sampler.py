@@ -26,6 +26,7 @@ def draw_chunks(
     prefixes: Sequence[np.ndarray | None],
     horizon: int,
     action_dim: int,
+    temperatures: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Draw one chunk per generator.
 
@@ -36,6 +37,7 @@ def draw_chunks(
         steps: DDIM steps.
         rngs: one generator per chunk, so that a chunk does not depend on what else is in the batch.
         prefixes: per chunk None or normalised committed actions [d, A].
+        temperatures: per chunk the standard deviation of the noise; 1 by default, as in training.
 
     Returns:
         float32 [B, horizon, action_dim], normalised; prefixes come back as the chunk's first actions.
@@ -53,13 +55,17 @@ def draw_chunks(
         output = denoise(committed, np.zeros(batch, np.int64), lengths)
         return np.where(is_committed, committed, output).astype(np.float32)
 
-    x = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
+    scale = np.ones(batch, np.float32) if temperatures is None else np.asarray(temperatures, np.float32)
+
+    def draw() -> np.ndarray:
+        return scale[:, None, None] * np.stack([r.standard_normal(shape, dtype=np.float32) for r in rngs])
+
+    x = draw()
     for update in plan(sampler.train_steps, sampler.prediction_type, kind, steps):
         x = np.where(is_committed, committed, x)
         output = denoise(x, np.full(batch, update.timestep, np.int64), lengths)
         x0 = np.clip(update.sample * x + update.output * output, -1.0, 1.0)
         x = (update.to_x0 * x0 + update.to_x * x).astype(np.float32)
         if update.noise:
-            noise = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs])
-            x += np.float32(update.noise) * noise
+            x += np.float32(update.noise) * draw()
     return np.where(is_committed, committed, x).astype(np.float32)

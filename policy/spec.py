@@ -97,6 +97,9 @@ class SamplerSpec(_Part):
     schedule: Literal["squaredcos_cap_v2"] = "squaredcos_cap_v2"
     prediction_type: Literal["sample", "epsilon", "v_prediction"] = "sample"
     default_steps: int = Field(default=10, gt=0)
+    temperature: float = Field(default=1.0, ge=0, le=1)
+    """Standard deviation of the noise that sampling starts from. Demonstrations made with random pushes hold the
+    corrections of pushes, and a chunk drawn at 1 corrects some that never came; 0 gives the one steady chunk."""
 
     @model_validator(mode="after")
     def _default_allowed(self) -> SamplerSpec:
@@ -175,8 +178,9 @@ class PolicySpec(_Part):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the canonical JSON, weights included through `files`."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the canonical JSON, weights included through `files`; results do not make it another policy."""
+        document = self.model_dump(mode="json", exclude={"measured"})
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property

@@ -1,4 +1,8 @@
-"""The two graphs of a policy as modules of their own: encode once per observation, denoise once per step."""
+"""The graphs of a policy as modules of their own: see and fuse once per observation, denoise once per step.
+
+What was seen may be reused for several control steps, while state and sensors are fused in fresh: hence two graphs for
+what the network's `encode` does in one.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,46 @@ from policy.spec import PolicySpec
 from policy.text import MAX_TOKENS
 
 
-class EncodeGraph(nn.Module):
-    """Observation -> context; see `PolicyNetwork.encode`."""
+class Graph(nn.Module):
+    """A part of the network that is exported by itself."""
+
+    weights: tuple[str, ...]  # prefixes of the parameters it uses
+    output: str  # name of what it gives
+
+
+class SeeGraph(Graph):
+    """Cameras and instruction -> features; see `ObservationEncoder.see`."""
+
+    weights = ("encoder.text.", "encoder.camera.", "encoder.vision.")
+    output = "seen"
 
     def __init__(self, network: PolicyNetwork) -> None:
         super().__init__()
         self.encoder = network.encoder
 
-    def forward(self, images: Tensor, tokens: Tensor, state: Tensor, *sensors: Tensor) -> Tensor:
-        seen = self.encoder.see(images, tokens)
-        pairs = list(zip(sensors[::2], sensors[1::2], strict=True))
-        return self.encoder.fuse(seen, state, torch.ones_like(state[:, :1]), pairs)
+    def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
+        return self.encoder.see(images, tokens)
 
 
-class DenoiseGraph(nn.Module):
+class FuseGraph(Graph):
+    """Features, state and sensors -> context; see `ObservationEncoder.fuse`."""
+
+    weights = ("encoder.state.", "encoder.sensors.", "encoder.fusion.")
+    output = "context"
+
+    def __init__(self, network: PolicyNetwork) -> None:
+        super().__init__()
+        self.encoder = network.encoder
+
+    def forward(self, seen: Tensor, state: Tensor, *sensors: Tensor) -> Tensor:
+        return self.encoder.fuse_known(seen, state, *sensors)
+
+
+class DenoiseGraph(Graph):
     """Noisy chunk -> prediction; see `PolicyNetwork.denoise`."""
+
+    weights = ("trunk.",)
+    output = "output"
 
     def __init__(self, network: PolicyNetwork) -> None:
         super().__init__()
@@ -47,6 +76,18 @@ def encode_inputs(spec: PolicySpec, batch: int) -> tuple[list[str], tuple[Tensor
         names += [sensor.name, f"{sensor.name}_mask"]
         values += [torch.rand(batch, sensor.window, sensor.channels), torch.ones(batch, sensor.window)]
     return names, tuple(values)
+
+
+def see_inputs(spec: PolicySpec, batch: int) -> tuple[list[str], tuple[Tensor, ...]]:
+    """Names and example values of what `SeeGraph` takes."""
+    names, values = encode_inputs(spec, batch)
+    return names[:2], values[:2]
+
+
+def fuse_inputs(spec: PolicySpec, network: PolicyNetwork, batch: int) -> tuple[list[str], tuple[Tensor, ...]]:
+    """Names and example values of what `FuseGraph` takes."""
+    names, values = encode_inputs(spec, batch)
+    return ["seen", *names[2:]], (torch.rand(batch, network.encoder.seen_dim), *values[2:])
 
 
 def denoise_inputs(

@@ -36,6 +36,8 @@ def model_card(spec: PolicySpec) -> str:
             f"Sampled with DDIM in {s.default_steps} steps by default (any 1 ... {s.train_steps}), or DDPM; predicts "
             f"`{s.prediction_type}`; continues prefixes of up to {spec.max_prefix} committed actions.",
         ]
+        if s.temperature != 1:
+            lines += [f"Sampling starts from noise of standard deviation {s.temperature:g}."]
     lines += ["", "## Trained", ""]
     lines += [
         f"- {key}: {value if isinstance(value, str) else json.dumps(value)}"

@@ -9,9 +9,18 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from policy.bundle import GOLDEN_SEED, WEIGHTS, file_hash, load_bundle, write_golden
+from policy.bundle import BUILDING, GOLDEN_SEED, WEIGHTS, load_bundle, write_golden
+from policy.checksums import file_hash, write_checksums
 from policy.errors import UsageError
-from policy.export.graphs import DenoiseGraph, EncodeGraph, denoise_inputs, encode_inputs
+from policy.export.graphs import (
+    DenoiseGraph,
+    FuseGraph,
+    Graph,
+    SeeGraph,
+    denoise_inputs,
+    fuse_inputs,
+    see_inputs,
+)
 from policy.export.model_card import model_card
 from policy.export.onnx_graphs import export_onnx
 from policy.export.torchscript_graphs import export_torchscript
@@ -64,7 +73,7 @@ def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> P
     """
     if directory.exists() and any(directory.iterdir()) and not (directory / "policy.json").exists():
         raise UsageError(f"{directory} is not empty and is no policy bundle; choose another --out")
-    building = directory.with_name(directory.name + ".building")
+    building = directory.with_name(directory.name + BUILDING)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     network = network.cpu().eval()
@@ -72,15 +81,15 @@ def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> P
     weights = round_weights(network)
     save_file(weights, building / WEIGHTS)
 
-    names, inputs = encode_inputs(spec, batch=2)
-    step_names, step_inputs = denoise_inputs(spec, network, batch=2)
-    encode, denoise = EncodeGraph(network), DenoiseGraph(network)
-    for graph, values, file in ((encode, inputs, "encode.pt"), (denoise, step_inputs, "denoise.pt")):
-        export_torchscript(
-            graph, [n for n, _ in graph.named_parameters() if n in weights], values, building / file
-        )
-    export_onnx(encode, names, inputs, "context", building / "encode.onnx", building / WEIGHTS)
-    export_onnx(denoise, step_names, step_inputs, "output", building / "denoise.onnx", building / WEIGHTS)
+    graphs: dict[str, tuple[Graph, tuple[list[str], tuple[torch.Tensor, ...]]]] = {
+        "see": (SeeGraph(network), see_inputs(spec, batch=2)),
+        "fuse": (FuseGraph(network), fuse_inputs(spec, network, batch=2)),
+        "denoise": (DenoiseGraph(network), denoise_inputs(spec, network, batch=2)),
+    }
+    for file, (graph, (names, inputs)) in graphs.items():
+        used = [name for name, _ in graph.named_parameters() if name.startswith(graph.weights)]
+        export_torchscript(graph, used, inputs, building / f"{file}.pt")
+        export_onnx(graph, names, inputs, graph.output, building / f"{file}.onnx", building / WEIGHTS)
 
     observation = golden_observation(spec)
     eager = LoadedPolicy(spec, EagerBackend(network, "cpu"))
@@ -91,6 +100,7 @@ def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> P
     spec = spec.model_copy(update={"files": files, "network": network.config.to_json()})
     (building / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
     (building / "policy.json").write_text(spec.model_dump_json(indent=1) + "\n")
+    write_checksums(building, [*files, "policy.json"])
     for runtime in ("eager", "onnx", "torchscript"):
         load_bundle(building, runtime, "cpu")  # raises when it misses the golden pair
     shutil.rmtree(directory, ignore_errors=True)

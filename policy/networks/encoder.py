@@ -48,7 +48,7 @@ class ObservationEncoder(nn.Module):
         )
         self.state = nn.Sequential(nn.Linear(spec.state.dim + 1, _STATE_DIM), nn.SiLU())
         self.sensors = nn.ModuleList(SensorEncoder(sensor.channels) for sensor in spec.sensors)
-        seen = cameras * self.vision.out_dim + config.text_dim
+        self.seen_dim = seen = cameras * self.vision.out_dim + config.text_dim
         sensed = sum(encoder.out_dim for encoder in self.sensors)  # type: ignore[misc]
         self.fusion = nn.Sequential(
             nn.Linear(seen + _STATE_DIM + sensed, config.fusion_dim),
@@ -77,6 +77,11 @@ class ObservationEncoder(nn.Module):
         parts += [encode(window, mask) for encode, (window, mask) in zip(self.sensors, sensors, strict=True)]
         fused = self.fusion(torch.cat(parts, 1))
         return fused.reshape(fused.shape[0], self.context_tokens, -1)
+
+    def fuse_known(self, seen: Tensor, state: Tensor, *sensors: Tensor) -> Tensor:
+        """`fuse` as serving asks for it: the state is known, sensors are windows and masks in turn."""
+        pairs = list(zip(sensors[::2], sensors[1::2], strict=True))
+        return self.fuse(seen, state, torch.ones_like(state[:, :1]), pairs)
 
     def locate(self, seen: Tensor) -> Tensor:
         """Training only: privileged quantities [B, A] predicted from what was seen."""

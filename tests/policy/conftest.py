@@ -80,17 +80,33 @@ class FakeBackend:
     name = "fake"
     device = "cpu"
 
-    def __init__(self, gain: float = 0.5) -> None:
-        self.gain = gain
+    def __init__(self, gain: float = 0.5, *, splits: bool = False) -> None:
+        self.gain, self.splits = gain, splits
+        self.pictured: list[np.ndarray] = []  # images of each call of `see`
         self.encoded: list[tuple[np.ndarray, ...]] = []
         self.denoised: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def see(self, images: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        assert self.splits
+        self.pictured.append(images)
+        return self._look(images, tokens)
+
+    def fuse(self, seen: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]) -> np.ndarray:
+        assert self.splits
+        sensed = state.sum(1, keepdims=True) + sum(window.mean() for window in sensors)
+        return (seen + sensed).astype(np.float32)[:, None]
 
     def encode(
         self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
     ) -> np.ndarray:
+        assert not self.splits
         self.encoded.append((images, tokens, state, *sensors))
-        seen = images.reshape(len(images), -1).mean(1) / 255 + tokens.sum(1) % 7 / 7 + state.sum(1)
-        return seen.astype(np.float32)[:, None, None]
+        return (self._look(images, tokens) + state.sum(1, keepdims=True)).astype(np.float32)[:, None]
+
+    @staticmethod
+    def _look(images: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        seen = images.reshape(len(images), -1).mean(1) / 255 + tokens.sum(1) % 7 / 7
+        return seen.astype(np.float32)[:, None]
 
     def denoise(
         self, chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray, context: np.ndarray

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import pickle
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")  # the bundles are exported here
-
 from policy import bundle as module
-from policy.bundle import file_hash, load_bundle, read_golden, read_spec, write_golden
+from policy.bundle import load_bundle, read_golden, read_spec, write_golden
+from policy.checksums import CHECKSUMS, file_hash, write_checksums
 from policy.errors import UsageError
 from policy.null import NullPolicy
 
 pytestmark = pytest.mark.slow
-LISTED = ("model.safetensors", "encode.onnx", "denoise.onnx", "encode.pt", "denoise.pt", "golden.npz")
+LISTED = (
+    "model.safetensors",
+    "see.onnx",
+    "fuse.onnx",
+    "denoise.onnx",
+    "see.pt",
+    "fuse.pt",
+    "denoise.pt",
+    "golden.npz",
+)
 
 
 @pytest.fixture
@@ -32,6 +42,7 @@ def rewrite(bundle: Path, **changes) -> None:
     """Change entries of `policy.json`, as one who forges a bundle would."""
     path = bundle / "policy.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    write_checksums(bundle, ["policy.json"])
 
 
 def rehash(bundle: Path, name: str) -> None:
@@ -53,6 +64,19 @@ def test_a_whole_bundle_loads_in_every_runtime(bundle, runtime):
     policy = load_bundle(bundle, runtime, "cpu")
     assert policy.runtime == ("onnx" if runtime == "auto" else runtime)
     assert policy.device == "cpu"
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torchscript", "eager"])
+def test_a_policy_that_is_let_go_of_is_freed_at_once(bundle, runtime):
+    """A server that swaps policies would otherwise hold many until cycles are looked for."""
+    gc.disable()
+    try:
+        policy = load_bundle(bundle, runtime, "cpu", threads=1)
+        backend = weakref.ref(policy._backend)
+        del policy
+        assert backend() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", LISTED)
@@ -88,7 +112,27 @@ def test_a_place_where_nothing_is_is_no_bundle(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00", b'{"format": "tinyvla-policy/9"}'])
 def test_an_unreadable_contract_is_one_line(bundle, content):
     (bundle / "policy.json").write_bytes(content)
-    assert "policy.json" in refusal(bundle)
+    assert "policy.json is not the file that was written" in refusal(bundle)
+    write_checksums(bundle, ["policy.json"])
+    assert "policy.json: " in refusal(bundle)
+
+
+def test_one_flipped_bit_of_the_contract_is_refused(bundle):
+    """The golden pair cannot tell: a camera's name, a unit, the control rate are not in its numbers."""
+    path = bundle / "policy.json"
+    path.write_text(path.read_text().replace('"rate_hz": 80.0', '"rate_hz": 81.0'))
+    assert "policy.json is not the file that was written" in refusal(bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"0" * 64, b"not hashes\n", b"0" * 64 + b"  README.md\n"])
+def test_a_damaged_list_of_hashes_is_refused(bundle, content):
+    (bundle / CHECKSUMS).write_bytes(content)
+    assert any(word in refusal(bundle) for word in ("SHA256SUMS: damaged", "SHA-256 differs"))
+
+
+def test_a_bundle_from_before_there_was_a_list_of_hashes_still_loads(bundle):
+    (bundle / CHECKSUMS).unlink()
+    assert load_bundle(bundle, device="cpu").spec == read_spec(bundle)
 
 
 def test_a_wrong_entry_of_the_contract_is_named(bundle):
@@ -108,7 +152,7 @@ def test_files_outside_the_bundle_are_never_looked_at(bundle, name):
 
 @pytest.mark.parametrize(
     ("runtime", "name"),
-    [("onnx", "golden.npz"), ("onnx", "model.safetensors"), ("onnx", "denoise.onnx"), ("torchscript", "encode.pt"),
+    [("onnx", "golden.npz"), ("onnx", "model.safetensors"), ("onnx", "denoise.onnx"), ("torchscript", "see.pt"),
      ("eager", "model.safetensors")],
 )  # fmt: skip
 def test_a_file_that_would_be_used_unverified_is_refused(bundle, runtime, name):
@@ -157,7 +201,7 @@ def test_a_golden_file_with_an_object_array_is_refused_and_never_unpickled(bundl
     assert not Bomb.gone_off
 
 
-@pytest.mark.parametrize("name", ["encode.pt", "model.safetensors", "denoise.onnx", "golden.npz"])
+@pytest.mark.parametrize("name", ["see.pt", "model.safetensors", "denoise.onnx", "golden.npz"])
 def test_a_pickle_in_a_files_place_is_refused_and_never_unpickled(bundle, name):
     buffer = io.BytesIO()
     pickle.dump(Bomb(), buffer)
@@ -170,8 +214,8 @@ def test_a_pickle_in_a_files_place_is_refused_and_never_unpickled(bundle, name):
 def test_a_torch_pickle_in_a_graphs_place_is_refused_and_never_unpickled(bundle):
     import torch
 
-    torch.save({"model": Bomb()}, bundle / "encode.pt")
-    rehash(bundle, "encode.pt")
+    torch.save({"model": Bomb()}, bundle / "see.pt")
+    rehash(bundle, "see.pt")
     refusal(bundle, "torchscript")
     assert not Bomb.gone_off
 
@@ -202,7 +246,7 @@ def test_cuda_where_there_is_none_is_one_line(bundle, runtime):
 
 def test_a_bundle_without_onnx_graphs_runs_in_torchscript(bundle):
     files = json.loads((bundle / "policy.json").read_text())["files"]
-    for name in ("encode.onnx", "denoise.onnx"):
+    for name in ("see.onnx", "fuse.onnx", "denoise.onnx"):
         (bundle / name).unlink()
         del files[name]
     rewrite(bundle, files=files)

@@ -8,18 +8,16 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from safetensors.numpy import load_file
 
-torch = pytest.importorskip("torch")
-onnx = pytest.importorskip("onnx")
-
-from safetensors.numpy import load_file  # noqa: E402
-
-from policy.bundle import GOLDEN_TOLERANCE, load_bundle, read_golden, read_spec  # noqa: E402
-from policy.errors import UsageError  # noqa: E402
-from policy.export import write_bundle as module  # noqa: E402
-from policy.export.write_bundle import write_bundle  # noqa: E402
-from policy.observation import SampleOptions  # noqa: E402
+from policy.bundle import GOLDEN_TOLERANCE, load_bundle, read_golden, read_spec
+from policy.errors import UsageError
+from policy.export import write_bundle as module
+from policy.export.write_bundle import write_bundle
+from policy.observation import SampleOptions
 
 NAMES = ("diffusion", "diffusion+sensor", "regression")
 pytestmark = pytest.mark.slow
@@ -108,7 +106,7 @@ def test_weights_are_stored_once_in_16_bits(bundles, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_batch_is_a_free_dimension_of_the_onnx_graphs(bundles, name):
-    for file in ("encode.onnx", "denoise.onnx"):
+    for file in ("see.onnx", "fuse.onnx", "denoise.onnx"):
         model = onnx.load(bundles(name) / file, load_external_data=False)
         for value in (*model.graph.input, *model.graph.output):
             assert value.type.tensor_type.shape.dim[0].dim_param, (file, value.name)
@@ -129,7 +127,7 @@ def test_a_bundle_runs_without_torch(bundles):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_stored_contract_lists_every_file_and_rebuilds_the_network(bundles, name, tiny_config):
     spec = read_spec(bundles(name))
-    listed = {*spec.files, "policy.json", "README.md"}
+    listed = {*spec.files, "policy.json", "SHA256SUMS", "README.md"}
     assert listed == {path.name for path in bundles(name).iterdir()}
     assert json.loads(json.dumps(tiny_config.to_json())) == json.loads(json.dumps(spec.network))
 

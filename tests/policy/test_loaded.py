@@ -8,6 +8,7 @@ import pytest
 from policy.loaded import LoadedPolicy, sensor_input
 from policy.normalize import to_unit
 from policy.observation import SampleOptions
+from policy.spec import SamplerSpec
 from policy.text import tokenize
 
 
@@ -132,6 +133,20 @@ def test_the_first_of_several_samples_is_the_one_drawn_alone(make_spec, make_obs
         noises.append(backend.denoised[0][0])
     np.testing.assert_array_equal(noises[0][0], noises[1][0])
     assert np.abs(noises[1][0] - noises[1][1]).max() > 0.1
+
+
+def test_one_chunk_is_drawn_at_the_policys_temperature_and_several_at_full_noise(
+    make_spec, make_observation, make_backend
+):
+    spec = make_spec(sampler=SamplerSpec(train_steps=100, default_steps=3, temperature=0.0))
+    backend = make_backend()
+    options = [SampleOptions(samples=samples, seed=9) for samples in (1, 3)]
+    one, several = LoadedPolicy(spec, backend).predict([make_observation(spec)] * 2, options)
+    started = backend.denoised[0][0]
+    assert not started[0].any()
+    assert all(started[row].any() for row in (1, 2, 3))
+    assert one.uncertainty is None
+    assert np.all(several.uncertainty > 0)
 
 
 def test_each_request_gets_its_own_samples_back(make_spec, make_observation, make_backend):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from policy.export.graphs import encode_inputs  # noqa: E402
-from policy.networks.config import NetworkConfig  # noqa: E402
-from policy.networks.network import PolicyNetwork  # noqa: E402
-from policy.networks.trunk import timestep_embedding  # noqa: E402
-from policy.networks.vision import GroupNorm, SpatialSoftmax  # noqa: E402
+from policy.export.graphs import encode_inputs
+from policy.networks.config import NetworkConfig
+from policy.networks.network import PolicyNetwork
+from policy.networks.trunk import timestep_embedding
+from policy.networks.vision import GroupNorm, SpatialSoftmax
 
 
 @pytest.fixture

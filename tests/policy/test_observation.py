@@ -24,6 +24,7 @@ WRONG_OBSERVATIONS = [
     ({"state": np.zeros((1, 2), np.float32)}, "state", "[2]", "[1, 2]"),
     ({"state": np.float32([0, np.nan])}, "state", "finite", "y"),
     ({"state": np.float32([-np.inf, np.nan])}, "state", "finite", "x, y"),
+    ({"state": np.float32([-3e38, 0])}, "state", "at most 1e+12", "x"),
     ({"instruction": ""}, "instruction", "task in words", "nothing"),
     ({"instruction": " \n\t"}, "instruction", "task in words", "nothing"),
     ({"sensors": {"force": WINDOW, "heat": WINDOW}}, "sensors.heat", "['force']", "unknown sensor"),
@@ -87,7 +88,7 @@ WRONG_OPTIONS = [
         "contract_mismatch",
         "prefix",
         "finite",
-        "NaN or infinity",
+        "NaN, infinity or a larger one",
     ),
 ]
 
@@ -114,3 +115,20 @@ def test_an_option_the_policy_cannot_do_is_refused(make_spec, options, code, fie
 )
 def test_the_ends_of_every_range_are_allowed(make_spec, options):
     check_options(make_spec(), options)
+
+
+@pytest.mark.parametrize("steps", [1, 10, 500])
+def test_a_regression_policy_answers_whatever_number_of_steps_is_asked_for(make_spec, steps):
+    """The same call goes to both kinds of policy; the reply says that one pass was made."""
+    check_options(make_spec(head="regression"), SampleOptions(ddim_steps=steps))
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_policy_takes_less_than_one_step(make_spec, steps):
+    with pytest.raises(TinyVLAError) as caught:
+        check_options(make_spec(head="regression"), SampleOptions(ddim_steps=steps))
+    assert (caught.value.field, caught.value.expected, caught.value.actual) == (
+        "ddim_steps",
+        "1 or more",
+        str(steps),
+    )

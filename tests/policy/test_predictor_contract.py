@@ -12,10 +12,12 @@ from policy.observation import SampleOptions
 from policy.predictor import batch_key
 
 
-@pytest.fixture(params=["null", "loaded", "null regression", "loaded regression"])
+@pytest.fixture(params=["null", "loaded", "loaded split", "null regression", "loaded regression"])
 def policy(request, make_spec, make_backend):
     spec = make_spec(head="regression") if "regression" in request.param else make_spec()
-    return NullPolicy(spec) if "null" in request.param else LoadedPolicy(spec, make_backend())
+    if "null" in request.param:
+        return NullPolicy(spec)
+    return LoadedPolicy(spec, make_backend(splits="split" in request.param))
 
 
 def predict(policy, make_observation, *options):

@@ -137,3 +137,24 @@ def test_a_perfect_network_is_sampled_exactly():
     for kind, steps in (("ddim", 1), ("ddim", 7), ("ddpm", 1)):
         found = draw([0], denoise=lambda chunk, timestep, length: clean, kind=kind, steps=steps)
         np.testing.assert_allclose(found, clean, atol=1e-6)
+
+
+def test_temperature_scales_the_noise_of_each_chunk_alone():
+    started = []
+
+    def watch(chunk, timestep, prefix_length):
+        started.append(chunk.copy())
+        return network(chunk, timestep, prefix_length)
+
+    rngs = [np.random.default_rng(seed) for seed in (1, 1, 1)]
+    draw_chunks(watch, TWENTY, "ddim", 4, rngs, [None] * 3, HORIZON, DIM, [1.0, 0.5, 0.0])
+    np.testing.assert_array_equal(started[0][1], np.float32(0.5) * started[0][0])
+    assert started[0][0].any()
+    assert not started[0][2].any()
+
+
+@pytest.mark.parametrize("kind", ["ddim", "ddpm"])
+def test_at_temperature_zero_the_seed_makes_no_difference(kind):
+    rngs = [np.random.default_rng(seed) for seed in (1, 2)]
+    cold = draw_chunks(network, TWENTY, kind, 4, rngs, [None] * 2, HORIZON, DIM, [0.0, 0.0])
+    np.testing.assert_array_equal(cold[0], cold[1])

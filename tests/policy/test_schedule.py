@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import diffusers
 import numpy as np
 import pytest
+import torch
 
 from policy.schedule import alphas_cumprod, ddim_timesteps, plan, x0_coefficients
-
-torch = pytest.importorskip("torch")
-diffusers = pytest.importorskip("diffusers")
 
 TYPES = ("sample", "epsilon", "v_prediction")
 STEPS = (1, 2, 5, 10, 33, 100)

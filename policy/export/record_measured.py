@@ -1,0 +1,40 @@
+"""Write into a bundle how it was measured; what it does, and its name, stay as they are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from policy.bundle import BUILDING, read_spec
+from policy.checksums import write_checksums
+from policy.export.model_card import model_card
+from policy.spec import PolicySpec
+
+
+def record_measured(directory: Path, protocol: str, rows: Sequence[dict[str, Any]]) -> PolicySpec:
+    """Put `rows` (one per task) under `protocol` in policy.json and the model card.
+
+    Rows of the same protocol that are there already are replaced, those of other protocols stay. The bundle is
+    replaced as a whole, so that a server watching it never sees half of it.
+
+    Raises:
+        UsageError: no bundle, or one whose files were altered.
+    """
+    spec = read_spec(directory)
+    others = tuple(row for row in spec.measured if row.get("protocol") != protocol)
+    found = tuple({**row, "protocol": protocol} for row in rows)
+    spec = spec.model_copy(update={"measured": (*others, *found)})
+    building = directory.with_name(directory.name + BUILDING)
+    shutil.rmtree(building, ignore_errors=True)
+    shutil.copytree(directory, building)
+    (building / "policy.json").write_text(spec.model_dump_json(indent=1) + "\n")
+    (building / "README.md").write_text(model_card(spec))
+    write_checksums(building, [*spec.files, "policy.json"])
+    replaced = directory.with_name(directory.name + ".replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    directory.rename(replaced)
+    building.rename(directory)
+    shutil.rmtree(replaced)
+    return spec
