@@ -12,6 +12,7 @@ from policy.errors import UsageError
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.runtimes.torch_device import to_tensors, torch_device
+from policy.runtimes.torch_replay import denoiser
 from policy.spec import PolicySpec
 
 
@@ -19,11 +20,13 @@ class EagerBackend:
     """Runs a `PolicyNetwork` as it is."""
 
     name = "eager"
+    splits = True
 
     def __init__(self, network: PolicyNetwork, device: str = "auto", threads: int | None = None) -> None:
         self._device = torch_device(device, threads)
         self.device = self._device.type
         self._network = network.to(self._device).eval()
+        self._denoise = denoiser(self._network.denoise, self._device)
 
     @classmethod
     def from_bundle(cls, directory: Path, spec: PolicySpec, device: str, threads: int | None) -> EagerBackend:
@@ -44,21 +47,25 @@ class EagerBackend:
         return cls(network, device, threads)
 
     @torch.inference_mode()
+    def see(self, images: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """See `policy.loaded.Backend`."""
+        return self._network.encoder.see(*to_tensors([images, tokens], self._device)).cpu().numpy()
+
+    @torch.inference_mode()
+    def fuse(self, seen: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]) -> np.ndarray:
+        """See `policy.loaded.Backend`."""
+        return (
+            self._network.encoder.fuse_known(*to_tensors([seen, state, *sensors], self._device)).cpu().numpy()
+        )
+
     def encode(
         self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """See `policy.loaded.Backend`."""
-        return (
-            self._network.encode(*to_tensors([images, tokens, state, *sensors], self._device)).cpu().numpy()
-        )
+        return self.fuse(self.see(images, tokens), state, sensors)
 
-    @torch.inference_mode()
     def denoise(
         self, chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray, context: np.ndarray
     ) -> np.ndarray:
         """See `policy.loaded.Backend`."""
-        return (
-            self._network.denoise(*to_tensors([chunk, timestep, prefix_length, context], self._device))
-            .cpu()
-            .numpy()
-        )
+        return self._denoise(chunk, timestep, prefix_length, context)

@@ -11,14 +11,26 @@ from policy.errors import UsageError
 
 
 def torch_device(device: str, threads: int | None) -> torch.device:
-    """`auto` is CUDA where there is one; sets torch's thread count when asked to."""
+    """`auto` is CUDA where there is one; sets torch's thread count when asked to.
+
+    Raises:
+        UsageError: a device that torch does not know, or CUDA where there is none.
+    """
     if threads:
         torch.set_num_threads(threads)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda: this torch sees no CUDA device; use --device cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {device}: this torch sees no CUDA device; use --device cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"--device {device}: no such device; use auto, cpu or cuda") from None
+
+
+def has_cuda() -> bool:
+    """Whether torch sees a CUDA device."""
+    return torch.cuda.is_available()
 
 
 def to_tensors(arrays: Sequence[np.ndarray], device: torch.device) -> list[torch.Tensor]:
