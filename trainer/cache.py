@@ -10,15 +10,16 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from clients.lerobot_v3 import LeRobotDataset
+from clients.lerobot_v3 import LeRobotDataset, SensorFacts, SensorStream
 from policy.preprocess import fit_image
 from policy.spec import CameraSpec
 
@@ -35,6 +36,10 @@ class FrameCache:
     tasks: tuple[str, ...]  # instruction of each episode
     task_names: tuple[str, ...]  # short task name of each episode
     actions_per_frame: int
+    sensors: Mapping[str, SensorFacts] = field(default_factory=dict)
+    streams: tuple[
+        Mapping[str, SensorStream], ...
+    ] = ()  # of each episode, memory-mapped; empty without sensors
 
     @property
     def num_frames(self) -> int:
@@ -67,6 +72,11 @@ def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> Fram
         tasks=tuple(index["tasks"]),
         task_names=tuple(index["task_names"]),
         actions_per_frame=index["actions_per_frame"],
+        sensors=dataset.sensors,
+        streams=tuple(
+            {name: dataset.stream(number, name) for name in dataset.sensors}
+            for number in range(dataset.num_episodes)
+        ),
     )
 
 
@@ -101,7 +111,7 @@ def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: 
             privileged.append(empty if episode.environment_state is None else episode.environment_state)
             actions.append(episode.action.reshape(length * per_frame, -1))
             tasks.append(episode.task)
-            names.append(episode.extra.get("metaworld_task", episode.task))
+            names.append(episode.extra.get("metaworld_task", episode.extra.get("task", episode.task)))
     images.flush()
     np.save(building / "state.npy", np.concatenate(states))
     np.save(building / "environment_state.npy", np.concatenate(privileged))

@@ -1,7 +1,7 @@
 """Checkpoints: safetensors for tensors, JSON for everything else, put in place by a rename.
 
-A checkpoint is a directory with `model.safetensors`, `ema.safetensors`, `optimizer.safetensors` and `state.json`
-(spec, network sizes, arguments, position in the data). No pickles.
+A checkpoint is a directory with `model.safetensors`, `ema.safetensors`, `optimizer.safetensors`, `state.json` (spec,
+network sizes, arguments, position in the data) and `SHA256SUMS` over the four. No pickles.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from policy.bundle import WEIGHTS, read_spec
+from policy.checksums import check_checksums, write_checksums
 from policy.errors import UsageError
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.spec import PolicySpec
 
 _FORMAT = "tinyvla-checkpoint/1"
+
+
+class _AnotherFormat(Exception):
+    """The document is readable and is not this one's."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ def save_checkpoint(
         **state,
     }
     (building / "state.json").write_text(json.dumps(document, indent=1))
+    write_checksums(building, (path.name for path in building.iterdir()))
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         directory.rename(old)
@@ -116,19 +122,19 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     """
     directory = find_checkpoint(directory)
     try:
+        check_checksums(directory)
         state = json.loads((directory / "state.json").read_text())
         if state.get("format") != _FORMAT:
-            raise UsageError(f"{directory} is no {_FORMAT} checkpoint")
+            raise _AnotherFormat
         tensors = {
             name: load_file(directory / f"{name}.safetensors") for name in ("model", "ema", "optimizer")
         }
         spec = PolicySpec.model_validate(state.pop("spec"))
         network = NetworkConfig.from_json(state.pop("network"))
-    except UsageError:
-        raise
-    except (
-        Exception
-    ) as error:  # safetensors, JSON and pydantic raise types of their own; all mean the same here
+    except _AnotherFormat:
+        raise UsageError(f"{directory} is no {_FORMAT} checkpoint") from None
+    # safetensors, JSON and pydantic raise types of their own; all mean the same here.
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"the checkpoint at {directory} is damaged: {reason}") from error
     return Checkpoint(spec=spec, network=network, state=state, **tensors)

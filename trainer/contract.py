@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clients.lerobot_v3 import DatasetFacts, LeRobotDataset
-from clients.robots import metaworld_sim
+from clients.robots import metaworld_sim, needle_rig_contract
 from policy.errors import UsageError
 from policy.normalize import range_stats
 from policy.spec import (
@@ -21,15 +21,22 @@ from policy.spec import (
     StateSpec,
 )
 from trainer.cache import FrameCache
+from trainer.sensor_windows import sensor_specs, sensor_stats
 from trainer.settings import TrainArgs
 
-# What a dataset's robot_type says about units and about what an action is; unknown robots get unitless deltas.
+# What a dataset's robot_type says about units and about what an action is. Recordings say it themselves; of other
+# robots it is taken that they make unitless deltas.
 _ROBOTS: dict[str, dict[str, Any]] = {
     "metaworld": {
         "state_units": metaworld_sim.STATE_UNITS,
         "action_units": metaworld_sim.ACTION_UNITS,
-        "kind": "delta",
-    }
+        "action_kind": "delta",
+    },
+    "needle-rig": {
+        "state_units": needle_rig_contract.STATE_UNITS,
+        "action_units": needle_rig_contract.ACTION_UNITS,
+        "action_kind": "delta",
+    },
 }
 
 
@@ -56,6 +63,8 @@ def check_alike(datasets: Sequence[LeRobotDataset]) -> None:
                 raise UsageError(
                     f"{other.root} differs from {first.root} in {field}: {theirs} against {mine}"
                 )
+        if other.sensors != first.sensors:
+            raise UsageError(f"{other.root} differs from {first.root} in its sensors")
 
 
 def check_same_senses(found: PolicySpec, wanted: PolicySpec, where: str) -> None:
@@ -77,7 +86,7 @@ def make_spec(
     Args:
         training: per cache the numbers of its training episodes.
     """
-    robot = _ROBOTS.get(facts.robot_type or "", {})
+    robot = {**_ROBOTS.get(facts.robot_type or "", {}), **facts.free}
     states, actions = [], []
     by_task: dict[str, tuple[str, ...]] = {}
     for cache, episodes in zip(caches, training, strict=True):
@@ -89,6 +98,7 @@ def make_spec(
         for name, text in zip(cache.task_names, cache.tasks, strict=True):
             if text not in by_task.get(name, ()):
                 by_task[name] = (*by_task.get(name, ()), text)
+    sensors = sensor_specs(caches[0].sensors)
     action_stats = range_stats(np.concatenate(actions))
     width = len(facts.action_names)
     # A dimension that never moves in the data still needs an interval as its bounds.
@@ -110,7 +120,7 @@ def make_spec(
         action=ActionSpec(
             names=tuple(facts.action_names),
             units=robot.get("action_units", ("1",) * width),
-            kind=robot.get("kind", "delta"),
+            kind=robot.get("action_kind", "delta"),
             low=action_stats.minimum,
             high=high,
             rate_hz=facts.control_rate_hz,
@@ -119,5 +129,19 @@ def make_spec(
         head=args.head,
         sampler=diffusion if args.head == "diffusion" else None,
         max_prefix=args.max_prefix,
-        normalization=Normalization(state=range_stats(np.concatenate(states)), action=action_stats),
+        sensors=sensors,
+        normalization=Normalization(
+            state=range_stats(np.concatenate(states)),
+            action=action_stats,
+            sensors={
+                sensor.name: sensor_stats(
+                    [
+                        cache.streams[episode][sensor.name]
+                        for cache, episodes in zip(caches, training, strict=True)
+                        for episode in episodes
+                    ]
+                )
+                for sensor in sensors
+            },
+        ),
     )

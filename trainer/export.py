@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from policy.errors import UsageError
 from policy.export.write_bundle import write_bundle
 from trainer.checkpoint import load_checkpoint
 
@@ -23,6 +24,8 @@ class ExportArgs:
     """Bundle directory; a bundle that is already there is replaced."""
     name: str | None = None
     """Name of the policy; default the one it was trained under."""
+    temperature: float | None = None
+    """Noise that sampling starts from, 0 ... 1; default the training's. 0 draws the same chunk whatever the seed."""
     weights: Annotated[Literal["ema", "model"], tyro.conf.arg(help="averaged or raw weights")] = "ema"
 
 
@@ -48,7 +51,16 @@ def export(args: ExportArgs) -> None:
         "weights": args.weights,
         "auxiliary_targets": list(found.network.auxiliary_targets),
     }
-    spec = found.spec.model_copy(update={"training": training, "name": args.name or found.spec.name})
+    sampler = found.spec.sampler
+    if args.temperature is not None:
+        if sampler is None:
+            raise UsageError("--temperature: a regression policy draws nothing; leave it out")
+        if not 0 <= args.temperature <= 1:
+            raise UsageError(f"--temperature must be between 0 and 1, got {args.temperature}")
+        sampler = sampler.model_copy(update={"temperature": args.temperature})
+    spec = found.spec.model_copy(
+        update={"training": training, "name": args.name or found.spec.name, "sampler": sampler}
+    )
     spec = write_bundle(args.out, network, spec)
     size = sum(path.stat().st_size for path in args.out.iterdir()) / 1e6
     print(f"{spec.label} in {args.out}: {size:.2f} MB; eager, ONNX and TorchScript replay the golden pair")

@@ -21,8 +21,8 @@ class Samples:
     """The windows of several caches as one sequence."""
 
     def __init__(self, parts: Sequence[Windows]) -> None:
-        self._parts = list(parts)
-        self._offsets = np.cumsum([0, *map(len, self._parts)])
+        self.parts = list(parts)
+        self._offsets = np.cumsum([0, *map(len, self.parts)])
 
     def __len__(self) -> int:
         return int(self._offsets[-1])
@@ -30,14 +30,18 @@ class Samples:
     def batch(self, rows: np.ndarray) -> Batch:
         """The samples at `rows`, grouped by the cache they come from."""
         pieces = []
-        for part, start, end in zip(self._parts, self._offsets, self._offsets[1:], strict=False):
+        for part, start, end in zip(self.parts, self._offsets, self._offsets[1:], strict=False):
             mine = rows[(rows >= start) & (rows < end)]
             if len(mine):
                 pieces.append(part.batch(mine - start))
         if len(pieces) == 1:
             return pieces[0]
-        fields = Batch.__dataclass_fields__
-        return Batch(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in fields})
+        fields = [name for name in Batch.__dataclass_fields__ if name != "sensors"]
+        sensors = zip(*(piece.sensors for piece in pieces), strict=True)
+        return Batch(
+            **{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in fields},
+            sensors=tuple(np.concatenate(parts) for parts in sensors),
+        )
 
 
 def batches_per_epoch(samples: int, batch_size: int) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from policy.networks.network import PolicyNetwork
-from policy.normalize import to_unit
+from policy.normalize import standardize, to_unit
 from policy.schedule import alphas_cumprod
 from policy.spec import PolicySpec, RangeStats
 from trainer.windows import Batch
@@ -26,6 +26,13 @@ class Example:
     actions: Tensor  # float32 [B, H, A], in [-1, 1]
     valid: Tensor  # bool [B, H]
     auxiliary: Tensor  # float32 [B, P], in [-1, 1]
+    # Per sensor float32 windows [B, T, C], 0 where masked, then masks [B, T].
+    sensors: tuple[Tensor, ...] = ()
+
+    def to(self, device: torch.device | str) -> Example:
+        """The same batch on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if name != "sensors"}
+        return Example(**moved, sensors=tuple(array.to(device) for array in self.sensors))
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,13 @@ class Corruption:
     timestep: Tensor  # int64 [B * draws]
     noise: Tensor  # float32 [B * draws, H, A]
     prefix_length: Tensor  # int64 [B * draws]
+    prefix_offset: Tensor  # float32 [B * draws, 1, A], what the shown prefix is off by
     state_noise: Tensor  # float32 [B, D]
     state_known: Tensor  # float32 [B, 1]
+
+    def to(self, device: torch.device) -> Corruption:
+        """The same draws on another device."""
+        return Corruption(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 def to_example(
@@ -58,7 +70,16 @@ def to_example(
         batch.valid,
         targets,
     )
-    return Example(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+    sensors: list[np.ndarray] = []
+    pairs = zip(batch.sensors[::2], batch.sensors[1::2], strict=True)
+    for sensor, (window, mask) in zip(spec.sensors, pairs, strict=True):
+        sensors += [standardize(window, spec.normalization.sensors[sensor.name]) * mask[..., None], mask]
+
+    def moved(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    images, tokens, state, actions, valid, auxiliary = map(moved, arrays)
+    return Example(images, tokens, state, actions, valid, auxiliary, tuple(map(moved, sensors)))
 
 
 def draw_corruption(
@@ -70,8 +91,14 @@ def draw_corruption(
     prefix_probability: float,
     state_noise: float,
     state_dropout: float,
+    prefix_noise: float = 0.0,
 ) -> Corruption:
-    """Draw from `generator` alone."""
+    """Draw from `generator` alone.
+
+    Demonstrated actions tell where the expert was going, so a policy that continues exact prefixes learns to read
+    the goal off them instead of the images, and in serving believes its own mistakes. Offsets on the prefix
+    (`prefix_noise`, their standard deviation in normalised actions) take that away.
+    """
     rows = batch * draws
     train_steps = spec.sampler.train_steps if spec.sampler else 1
     timestep = torch.randint(0, train_steps, (rows,), generator=generator)
@@ -85,6 +112,7 @@ def draw_corruption(
         prefix_length=length * has_prefix if spec.max_prefix else torch.zeros_like(length),
         state_noise=torch.randn(batch, spec.state.dim, generator=generator) * state_noise,
         state_known=(torch.rand(batch, 1, generator=generator) >= state_dropout).float(),
+        prefix_offset=torch.randn(rows, 1, spec.action.dim, generator=generator) * prefix_noise,
     )
 
 
@@ -98,21 +126,32 @@ def prediction_target(prediction_type: str, clean: Tensor, noise: Tensor, alpha_
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One forward pass of a batch: what the trunk was given, what it should have said and what it said."""
+
+    chunk: Tensor  # float32 [B * draws, H, A], the trunk's input
+    target: Tensor  # float32 [B * draws, H, A]
+    output: Tensor  # float32 [B * draws, H, A]
+    counted: Tensor  # float32 [B * draws, H], 0 in prefixes and past the end of the episode
+    auxiliary: Tensor  # scalar, mean squared error of the normalised positions; 0 without targets
+
+
+@dataclass(frozen=True)
 class Losses:
     """Scalars of one pass."""
 
     action: Tensor  # mean squared error of the network's target, over actions that count
     auxiliary: Tensor  # mean squared error of the normalised positions; 0 without targets
+    by_draw: Tensor  # float32 [B * draws], detached: the action loss of each draw, NaN where nothing counts
 
 
-def compute_losses(
-    network: PolicyNetwork, spec: PolicySpec, example: Example, corruption: Corruption
-) -> Losses:
-    """Forward pass of a batch; prefixes and padding are excluded from the action loss."""
+def run_pass(network: PolicyNetwork, spec: PolicySpec, example: Example, corruption: Corruption) -> Pass:
+    """Perceive once, corrupt and denoise every draw."""
     draws = len(corruption.timestep) // len(example.state)
     seen = network.encoder.see(example.images, example.tokens)
     state = example.state + corruption.state_noise
-    context = network.encoder.fuse(seen, state, corruption.state_known, [])
+    sensed = list(zip(example.sensors[::2], example.sensors[1::2], strict=True))
+    context = network.encoder.fuse(seen, state, corruption.state_known, sensed)
     if example.auxiliary.shape[1]:
         auxiliary = F.mse_loss(network.encoder.locate(seen).float(), example.auxiliary)
     else:
@@ -131,10 +170,21 @@ def compute_losses(
         alpha_bar = alphas[corruption.timestep][:, None, None]
         chunk = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * corruption.noise
         target = prediction_target(spec.sampler.prediction_type, clean, corruption.noise, alpha_bar)
-    chunk = torch.where(is_prefix[..., None], clean, chunk)
+    chunk = torch.where(is_prefix[..., None], (clean + corruption.prefix_offset).clamp(-1, 1), chunk)
     timestep = corruption.timestep if spec.sampler is not None else torch.zeros_like(corruption.timestep)
     output = network.denoise(chunk, timestep, corruption.prefix_length, context)
+    return Pass(chunk, target, output, (valid & ~is_prefix).float(), auxiliary)
 
-    counted = (valid & ~is_prefix).float()
-    error = (output - target).square().mean(-1)
-    return Losses(action=(error * counted).sum() / counted.sum().clamp(min=1.0), auxiliary=auxiliary)
+
+def compute_losses(
+    network: PolicyNetwork, spec: PolicySpec, example: Example, corruption: Corruption
+) -> Losses:
+    """Forward pass of a batch; prefixes and padding are excluded from the action loss."""
+    found = run_pass(network, spec, example, corruption)
+    counted = found.counted
+    error = (found.output - found.target).square().mean(-1) * counted
+    return Losses(
+        action=error.sum() / counted.sum().clamp(min=1.0),
+        auxiliary=found.auxiliary,
+        by_draw=error.detach().sum(1) / counted.sum(1),
+    )

@@ -48,6 +48,9 @@ class TrainArgs:
     """Longest prefix of committed actions trained on; 0 trains without prefixes."""
     prefix_probability: float = 0.4
     """Share of samples that get a prefix."""
+    prefix_noise: float = 0.0
+    """Standard deviation of an offset on the prefix, as a share of the half range: without it a policy may believe
+    its own mistakes."""
     draws: int = 4
     """Noise draws per image: the encoder runs once for all of them."""
     hidden_dim: Annotated[int, tyro.conf.arg(aliases=["--hidden_dim"])] = 192
@@ -124,8 +127,8 @@ _POSITIVE = (
     "draws", "hidden_dim", "layers",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "patience", "weight_decay", "max_prefix", "shift", "state_noise", "auxiliary_weight", "threads", "save_every",
-    "keep_every", "seed",
+    "patience", "weight_decay", "max_prefix", "prefix_noise", "shift", "state_noise", "auxiliary_weight", "threads",
+    "save_every", "keep_every", "seed",
 )  # fmt: skip
 _SHARES = ("warmup_ratio", "prefix_probability", "val_split", "state_dropout", "ema_decay")
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from policy.text import tokenize
 from trainer.cache import FrameCache
+from trainer.sensor_windows import cut_windows
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Batch:
     environment_state: np.ndarray  # float32 [B, E]
     actions: np.ndarray  # float32 [B, H, A]
     valid: np.ndarray  # bool [B, H], False past the end of the episode
+    sensors: tuple[np.ndarray, ...] = ()  # per sensor float32 windows [B, T, C], then masks [B, T]
 
 
 def split_episodes(episodes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +37,7 @@ class Windows:
 
     def __init__(self, cache: FrameCache, episodes: np.ndarray, horizon: int) -> None:
         starts = cache.episode_starts
-        self._cache = cache
+        self.cache = cache
         self._horizon = horizon
         self.frames = np.concatenate([np.arange(starts[e], starts[e + 1]) for e in episodes])
         self._episode = np.repeat(np.arange(cache.num_episodes), np.diff(starts))
@@ -47,7 +49,7 @@ class Windows:
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The samples at these positions of `frames`."""
-        cache = self._cache
+        cache = self.cache
         frames = self.frames[rows]
         episodes = self._episode[frames]
         per_frame = cache.actions_per_frame
@@ -64,4 +66,7 @@ class Windows:
             environment_state=cache.environment_state[frames],
             actions=actions,
             valid=valid,
+            sensors=cut_windows(
+                cache.sensors, cache.streams, episodes, frames - cache.episode_starts[episodes]
+            ),
         )

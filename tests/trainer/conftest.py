@@ -125,8 +125,8 @@ def small_vision(monkeypatch: pytest.MonkeyPatch) -> None:
     import functools
 
     from policy.networks.config import NetworkConfig
-    from trainer import train
+    from trainer import network_choice
 
     tiny = {"vision_widths": (8, 8), "blocks_per_stage": 1, "keypoints": 4, "text_dim": 8, "fusion_dim": 16,
             "context_tokens": 2}  # fmt: skip
-    monkeypatch.setattr(train, "NetworkConfig", functools.partial(NetworkConfig, **tiny))
+    monkeypatch.setattr(network_choice, "NetworkConfig", functools.partial(NetworkConfig, **tiny))

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from policy.errors import UsageError  # noqa: E402
-from policy.networks.config import NetworkConfig  # noqa: E402
-from policy.networks.network import PolicyNetwork  # noqa: E402
-from policy.null import null_spec  # noqa: E402
-from trainer import checkpoint as module  # noqa: E402
-from trainer.checkpoint import load_checkpoint, restore_optimizer, save_checkpoint  # noqa: E402
-from trainer.ema import EMA  # noqa: E402
-from trainer.train import make_optimizer  # noqa: E402
+from policy.checksums import write_checksums
+from policy.errors import UsageError
+from policy.networks.config import NetworkConfig
+from policy.networks.network import PolicyNetwork
+from policy.null import null_spec
+from trainer import checkpoint as module
+from trainer.checkpoint import load_checkpoint, restore_optimizer, save_checkpoint
+from trainer.ema import EMA
+from trainer.optimizer import make_optimizer
 
 SPEC = null_spec(size=16, horizon=8, max_prefix=4)
 TINY = NetworkConfig(
     vision_widths=(8, 8), blocks_per_stage=1, keypoints=4, text_dim=8, hidden_dim=24, layers=1, heads=2,
     context_tokens=2, fusion_dim=16,
 )  # fmt: skip
+
+FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
 
 
 class Run:
@@ -90,8 +93,8 @@ def test_an_optimiser_put_back_goes_on_as_if_nothing_had_happened(tmp_path):
 def test_a_checkpoint_holds_safetensors_and_json_and_no_pickle(tmp_path):
     Run().save(tmp_path / "last")
     names = {path.name for path in (tmp_path / "last").iterdir()}
-    assert names == {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"}
-    for path in (tmp_path / "last").iterdir():
+    assert names == {*FILES, "SHA256SUMS"}
+    for path in (tmp_path / "last" / name for name in FILES):
         data = path.read_bytes()
         if path.suffix == ".json":
             json.loads(data)
@@ -106,9 +109,35 @@ def test_nothing_there_is_said(tmp_path):
         load_checkpoint(tmp_path / "last")
 
 
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"]
-)
+@pytest.mark.parametrize("name", [*FILES, "SHA256SUMS"])
+@pytest.mark.parametrize("position", [0.1, 0.5, 0.999])
+def test_a_single_flipped_bit_anywhere_is_noticed(tmp_path, name, position):
+    """In the middle of a tensor nothing but a hash can tell."""
+    Run().save(tmp_path / "last")
+    path = tmp_path / "last" / name
+    data = bytearray(path.read_bytes())
+    data[int(position * len(data))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=r"the checkpoint at .*last is damaged: "):
+        load_checkpoint(tmp_path / "last")
+
+
+def test_a_checkpoint_from_before_there_were_checksums_is_read(tmp_path):
+    Run().save(tmp_path / "last", progress={"steps": 2})
+    (tmp_path / "last" / "SHA256SUMS").unlink()
+    assert load_checkpoint(tmp_path / "last").state["progress"] == {"steps": 2}
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="coreutils are not installed")
+def test_a_person_can_check_a_checkpoint_with_sha256sum(tmp_path):
+    Run().save(tmp_path / "last")
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    found = subprocess.run(command, cwd=tmp_path / "last", capture_output=True, text=True)
+    assert found.returncode == 0
+    assert found.stdout.count(": OK") == len(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["truncated", "missing", "empty", "noise"])
 def test_a_damaged_checkpoint_is_one_line(tmp_path, name, damage):
     Run().save(tmp_path / "last")
@@ -127,6 +156,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, name, damage):
 def test_another_kind_of_file_is_no_checkpoint(tmp_path, document):
     Run().save(tmp_path / "last")
     (tmp_path / "last" / "state.json").write_text(document)
+    write_checksums(tmp_path / "last", FILES)
     with pytest.raises(UsageError, match=r"last is (damaged|no tinyvla-checkpoint/1)"):
         load_checkpoint(tmp_path / "last")
 
@@ -137,6 +167,7 @@ def test_a_wrong_contract_inside_is_one_line(tmp_path):
     document = json.loads(path.read_text())
     document["spec"]["horizon"] = -1
     path.write_text(json.dumps(document))
+    write_checksums(tmp_path / "last", FILES)
     with pytest.raises(UsageError) as caught:
         load_checkpoint(tmp_path / "last")
     assert "\n" not in str(caught.value)
@@ -146,7 +177,7 @@ class Killed(BaseException):
     """Stands in for SIGKILL at one place."""
 
 
-@pytest.mark.parametrize("kill_at", range(1, 8))
+@pytest.mark.parametrize("kill_at", range(1, 11))
 def test_a_kill_at_any_moment_of_saving_leaves_the_old_or_the_new_checkpoint(tmp_path, monkeypatch, kill_at):
     old, new = Run(seed=1), Run(seed=2)
     directory = tmp_path / "last"

@@ -9,8 +9,6 @@ from clients.lerobot_v3 import DatasetFacts, LeRobotDataset
 from policy.errors import UsageError
 from trainer.contract import cameras_of, check_alike, make_spec
 
-pytest.importorskip("torch")
-
 
 def facts_of(cache_root):
     return LeRobotDataset(cache_root).facts

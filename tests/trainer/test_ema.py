@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from trainer.ema import EMA  # noqa: E402
+from trainer.ema import EMA
 
 
 def test_the_average_follows_its_formula():

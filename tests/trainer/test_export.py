@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-import tinyvla  # noqa: E402
-from policy.bundle import load_bundle  # noqa: E402
-from policy.loaded import LoadedPolicy  # noqa: E402
-from policy.observation import Observation, SampleOptions  # noqa: E402
-from policy.runtimes.eager import EagerBackend  # noqa: E402
-from trainer.checkpoint import load_checkpoint  # noqa: E402
-from trainer.train import Trainer  # noqa: E402
+import tinyvla
+from policy.bundle import load_bundle
+from policy.loaded import LoadedPolicy
+from policy.observation import Observation, SampleOptions
+from policy.runtimes.eager import EagerBackend
+from trainer.checkpoint import load_checkpoint
+from trainer.train import Trainer
 
 
 @pytest.fixture
@@ -56,6 +55,20 @@ def test_a_trained_policy_behaves_the_same_as_a_bundle(run, tmp_path, capsys, ma
     for name, tensor in tuned.network.state_dict().items():
         if not name.startswith("encoder.auxiliary."):
             torch.testing.assert_close(tensor, found.ema[name].half().float(), atol=0, rtol=0)
+
+
+@pytest.mark.slow
+def test_the_temperature_of_sampling_is_chosen_at_export(run, tmp_path, capsys):
+    out = tmp_path / "cold"
+    flags = ["--checkpoint", str(run / "best"), "--out", str(out)]
+    assert tinyvla.main(["export", *flags, "--temperature", "2"]) == 2
+    assert "between 0 and 1" in capsys.readouterr().err
+    assert tinyvla.main(["export", *flags, "--temperature", "0"]) == 0
+    image = np.zeros((32, 32, 3), np.uint8)
+    observation = Observation({"front": image}, np.float32([0.1, 0.5]), "do task 1")
+    drawn = load_bundle(out).predict([observation] * 2, [SampleOptions(seed=1), SampleOptions(seed=2)])
+    np.testing.assert_array_equal(drawn[0].actions, drawn[1].actions)
+    assert "noise of standard deviation 0" in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize("checkpoint", ["nowhere", "damaged"])

@@ -6,16 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from policy.networks.config import NetworkConfig  # noqa: E402
-from policy.networks.network import PolicyNetwork  # noqa: E402
-from policy.null import null_spec  # noqa: E402
-from policy.schedule import alphas_cumprod  # noqa: E402
-from policy.spec import RangeStats, SamplerSpec  # noqa: E402
-from trainer.losses import Corruption, Example, compute_losses, draw_corruption, to_example  # noqa: E402
-from trainer.windows import Batch  # noqa: E402
+from policy.networks.config import NetworkConfig
+from policy.networks.network import PolicyNetwork
+from policy.null import null_spec
+from policy.schedule import alphas_cumprod
+from policy.spec import RangeStats, SamplerSpec
+from trainer.losses import Corruption, Example, compute_losses, draw_corruption, to_example
+from trainer.windows import Batch
 
 TYPES = ("sample", "epsilon", "v_prediction")
 ROWS, DRAWS, HORIZON, DIM = 6, 3, 8, 2
@@ -266,3 +265,22 @@ def test_examples_are_normalised_by_the_functions_that_serving_uses():
     assert found.actions[0, 0].tolist() == [0.5, 0.0]
     assert found.auxiliary.tolist() == [[-1], [1]]
     assert to_example(batch, spec, np.array([1]), None, torch.device("cpu")).auxiliary.shape == (2, 0)
+
+
+def test_prefix_noise_moves_the_prefix_as_a_whole_and_nothing_else():
+    spec, example, shown = make_spec("sample"), make_example(), []
+    example = replace(example, actions=example.actions * 0.1)  # far from the range's ends
+
+    def watch(chunk, timestep, prefix_length, context):
+        shown.append(chunk)
+        return chunk
+
+    for prefix_noise in (0.0, 0.05):
+        exact = corrupt(spec, prefix_probability=1.0, prefix_noise=prefix_noise)
+        compute_losses(Told(watch), spec, example, exact)
+    moved = shown[1] - shown[0]
+    is_prefix = torch.arange(HORIZON) < exact.prefix_length[:, None]
+    assert not moved[~is_prefix].any()
+    expected = exact.prefix_offset.expand_as(moved)[is_prefix]
+    assert torch.allclose(moved[is_prefix], expected, atol=1e-6)
+    assert float(expected.abs().min()) > 0

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import tyro
 
-pytest.importorskip("torch")
-
 import tinyvla
+from trainer.optimizer import learning_rate, make_optimizer
 from trainer.settings import TrainArgs, preset_for, with_preset
-from trainer.train import learning_rate, make_optimizer
 
 
 def parse(*flags: str) -> TrainArgs:

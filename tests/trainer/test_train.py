@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -12,16 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-import tinyvla  # noqa: E402
-from policy.errors import UsageError  # noqa: E402
-from policy.export.write_bundle import write_bundle  # noqa: E402
-from trainer import train as module  # noqa: E402
-from trainer.checkpoint import load_checkpoint  # noqa: E402
-from trainer.losses import Losses  # noqa: E402
-from trainer.train import Trainer  # noqa: E402
+import tinyvla
+from policy.errors import UsageError
+from policy.export.write_bundle import write_bundle
+from trainer import train as module
+from trainer.checkpoint import load_checkpoint
+from trainer.train import Trainer
+from trainer.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("small_vision")
 
@@ -134,7 +134,7 @@ def test_a_finished_run_is_not_trained_further_by_resuming(make_args, tmp_path):
 
 def test_a_run_that_ran_out_of_patience_is_not_trained_further_by_resuming(make_args, tmp_path, monkeypatch):
     worse = iter(range(100))
-    monkeypatch.setattr(Trainer, "validate", lambda self: (float(next(worse)), np.zeros(3)))
+    monkeypatch.setattr(Trainer, "validate", lambda self: Validation(float(next(worse)), np.zeros(3)))
     Trainer(make_args(epochs=9, patience=2)).run()
     found = load_checkpoint(tmp_path / "run" / "last")
     assert found.state["progress"]["batches"] == 3 * 5  # one better epoch, then two without a gain
@@ -193,7 +193,7 @@ def broken(numbers):
         found = right(network, spec, example, corruption)
         calls.append(1)
         if len(calls) - 1 in numbers:
-            return Losses(action=found.action * math.nan, auxiliary=found.auxiliary)
+            return dataclasses.replace(found, action=found.action * math.nan)
         return found
 
     return losses
@@ -262,7 +262,7 @@ def test_training_lowers_the_loss_and_logs_it(make_args, tmp_path, capsys):
 
 def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_loss(make_args, tmp_path, monkeypatch):
     values = iter([0.5, 0.3, 0.4, 0.2, 0.6])
-    monkeypatch.setattr(Trainer, "validate", lambda self: (next(values), np.zeros(3)))
+    monkeypatch.setattr(Trainer, "validate", lambda self: Validation(next(values), np.zeros(3)))
     Trainer(make_args(epochs=5, save_every=0)).run()
     assert load_checkpoint(tmp_path / "run" / "best").state["progress"]["batches"] == 4 * 5
     assert load_checkpoint(tmp_path / "run" / "last").state["progress"]["validation"] == [
@@ -276,20 +276,20 @@ def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_loss(make_args,
 
 def test_validation_judges_the_averaged_weights_on_held_out_episodes_with_the_same_noise(make_args):
     trainer = Trainer(make_args())
-    held_out = {frame for part in trainer.val_samples._parts for frame in part.frames}
-    trained = {frame for part in trainer.train_samples._parts for frame in part.frames}
+    held_out = {frame for part in trainer.data.held_out.parts for frame in part.frames}
+    trained = {frame for part in trainer.data.train.parts for frame in part.frames}
     assert not held_out & trained
     assert len(held_out) == 8
-    first, again = trainer.validate()[0], trainer.validate()[0]
+    first, again = trainer.validate().loss, trainer.validate().loss
     assert first == again
     with torch.no_grad():
         for parameter in trainer.network.parameters():
             parameter.add_(1.0)
-    assert trainer.validate()[0] == first  # the raw weights are not what is judged
+    assert trainer.validate().loss == first  # the raw weights are not what is judged
     with torch.no_grad():
         for parameter in trainer.ema.module.parameters():
             parameter.add_(1.0)
-    assert trainer.validate()[0] != first
+    assert trainer.validate().loss != first
 
 
 def test_every_frame_of_the_training_episodes_is_trained_on(make_args, numbers_of, monkeypatch):
@@ -303,7 +303,7 @@ def test_every_frame_of_the_training_episodes_is_trained_on(make_args, numbers_o
     monkeypatch.setattr(module, "compute_losses", watch)
     trainer = Trainer(make_args(epochs=1))
     trainer.run()
-    expected = [frame for part in trainer.train_samples._parts for frame in part.frames.tolist()]
+    expected = [frame for part in trainer.data.train.parts for frame in part.frames.tolist()]
     assert sorted(trained) == sorted(expected)
     assert len(expected) == 40
 

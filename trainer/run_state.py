@@ -1,0 +1,78 @@
+"""Where a run stands, as every checkpoint stores it, and what may differ when it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policy.errors import UsageError
+from policy.spec import PolicySpec
+from trainer.checkpoint import Checkpoint
+from trainer.settings import TrainArgs
+
+# Anything else decides what a batch holds or how it is learnt from, and a resumed run would silently be another one.
+MAY_CHANGE_ON_RESUME = frozenset(
+    {
+        "resume",
+        "out",
+        "dataset_dir",
+        "init_from",
+        "epochs",
+        "patience",
+        "threads",
+        "save_every",
+        "keep_every",
+        "device",
+    }
+)
+
+
+@dataclass
+class Progress:
+    """Batches and steps done, the validation losses so far, and the sums of the epoch that is under way."""
+
+    batches: int = 0
+    steps: int = 0
+    best: float = math.inf
+    epochs_without_gain: int = 0
+    skipped: int = 0
+    consecutive_nan: int = 0
+    sums: dict[str, float] = field(
+        default_factory=lambda: {"loss": 0.0, "auxiliary": 0.0, "grad": 0.0, "n": 0.0}
+    )
+    validation: list[float] = field(default_factory=list)
+
+    def note_validation(self, value: float) -> bool:
+        """Take in an epoch's validation loss (NaN without held-out episodes); whether it is the best so far."""
+        self.validation.append(value)
+        better = math.isnan(value) or value < self.best
+        self.best = min(value, self.best) if not math.isnan(value) else self.best
+        self.epochs_without_gain = 0 if better else self.epochs_without_gain + 1
+        return better
+
+
+def arguments_of(args: TrainArgs) -> dict[str, Any]:
+    """The settings as JSON holds them."""
+    return json.loads(json.dumps(dataclasses.asdict(args), default=str))
+
+
+def check_same_run(
+    found: Checkpoint, where: Path, spec: PolicySpec, data_hashes: dict[str, str], args: TrainArgs
+) -> None:
+    """Raise UsageError unless going on from `found` gives the result of an unbroken run."""
+    if found.spec != spec:
+        raise UsageError(f"{where} was trained on other data or with other settings; drop --resume")
+    if found.state["data_hashes"] != data_hashes:
+        raise UsageError(f"{where} was trained on other data; give --dataset-dir as it was")
+    before, now = found.state["arguments"], arguments_of(args)
+    for name in sorted(set(now) - MAY_CHANGE_ON_RESUME):
+        if before.get(name) != now[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{where} was trained with {flag} {before.get(name)}, not {now[name]}; "
+                "give it as it was, or drop --resume"
+            )

@@ -1,0 +1,30 @@
+"""`--init-from`: fine-tuning starts from the weights and statistics of a checkpoint or a policy bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from policy.errors import UsageError
+from policy.networks.network import PolicyNetwork
+from policy.spec import PolicySpec
+from trainer.checkpoint import load_weights
+from trainer.contract import check_same_senses
+
+
+def start_from(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> PolicySpec:
+    """Put the weights into `network`; returns `spec` with the statistics that the weights expect.
+
+    Raises:
+        UsageError: no weights there, of another shape, or made for other cameras, states or actions.
+    """
+    weights, found = load_weights(directory)
+    check_same_senses(found, spec, f"--init-from {directory}")
+    own = network.state_dict()
+    # A bundle lacks the training-only auxiliary head; it starts anew.
+    fresh = {name: own[name] for name in own if name.startswith("encoder.auxiliary.")}
+    try:
+        network.load_state_dict({**fresh, **weights})
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise UsageError(f"--init-from {directory}: its network has another shape ({first})") from None
+    return spec.model_copy(update={"normalization": found.normalization})

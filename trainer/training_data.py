@@ -1,0 +1,62 @@
+"""The datasets of a run: opened, decoded, split by whole episodes, and told apart by their hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clients.lerobot_v3 import DatasetFacts, LeRobotDataset, dataset_hash
+from trainer.cache import FrameCache, open_cache
+from trainer.contract import cameras_of, check_alike
+from trainer.loader import Samples
+from trainer.windows import Windows, split_episodes
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains and validates on."""
+
+    datasets: tuple[LeRobotDataset, ...]
+    caches: tuple[FrameCache, ...]
+    splits: tuple[tuple[np.ndarray, np.ndarray], ...]  # per cache: training and held-out episode numbers
+    train: Samples
+    held_out: Samples
+    hashes: dict[str, str]  # dataset directory name -> SHA-256 of its content
+
+    @property
+    def facts(self) -> DatasetFacts:
+        """Names, rates and cameras, which all datasets share."""
+        return self.datasets[0].facts
+
+
+def open_training_data(
+    directories: Sequence[Path], horizon: int, val_split: float, seed: int
+) -> TrainingData:
+    """Open datasets that may be trained on together.
+
+    Raises:
+        UsageError: no dataset, a damaged one, or datasets of different cameras, names or rates.
+    """
+    datasets = tuple(LeRobotDataset(path) for path in directories)
+    check_alike(datasets)
+    caches = tuple(open_cache(dataset, cameras_of(datasets[0].facts)) for dataset in datasets)
+    splits = tuple(split_episodes(cache.num_episodes, val_split, seed) for cache in caches)
+    hashes: dict[str, str] = {}
+    for number, dataset in enumerate(datasets):
+        name = dataset.root.name
+        if name in hashes:  # two datasets may share a directory name
+            name = f"{name}-{number}"
+        hashes[name] = dataset_hash(dataset.root)
+    return TrainingData(
+        datasets=datasets,
+        caches=caches,
+        splits=splits,
+        train=Samples([Windows(c, train, horizon) for c, (train, _) in zip(caches, splits, strict=True)]),
+        held_out=Samples(
+            [Windows(c, rest, horizon) for c, (_, rest) in zip(caches, splits, strict=True) if len(rest)]
+        ),
+        hashes=hashes,
+    )
