@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
-from clients.lerobot_v3 import EpisodeArrays
+from clients.lerobot_v3 import EpisodeArrays, encode_rgb
 from clients.robots.metaworld_sim import MAX_STEPS, MetaWorldSim, SceneRenderer
 
 # A perturbation is a push of random direction held for a few steps, long enough to move the hand by
@@ -107,16 +105,6 @@ class Perturbation:
         return pushed
 
 
-def encode_image(image: np.ndarray, quality: int) -> bytes:
-    """uint8 [H, W, 3] to JPEG without chroma subsampling (goal markers are a few pixels), or PNG at quality 0."""
-    buffer = io.BytesIO()
-    if quality:
-        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
-    else:
-        Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _drive(sim: MetaWorldSim, driver: Driver, steps: int) -> bool:
     """Let `driver` act for at least `steps` control steps; True when it needed no help."""
     while sim.steps < steps:
@@ -153,7 +141,7 @@ def demonstrate(
     total_reward, success_step, ends_at = 0.0, None, MAX_STEPS
     while sim.steps < ends_at:
         for camera, image in renderer.render(sim.physics_state()).items():
-            images[camera].append(encode_image(image, settings.quality))
+            images[camera].append(encode_rgb(image, settings.quality))
         states.append(sim.state)
         privileged.append(sim.environment_state)
         chunk = []

@@ -20,7 +20,10 @@ from clients.lerobot_v3 import LeRobotDataset, dataset_hash, staged_keys
 from clients.robots.metaworld_tasks import TASKS, instruction
 from policy.errors import UsageError
 from trainer import collect as module
-from trainer.collect import CollectArgs, _TaskProgress, attempt_seed, collect, parse_tasks
+from trainer.collect import collect
+from trainer.collection.attempts import TaskAttempts, attempt_seed, earlier_outcomes
+from trainer.collection.resuming import check_resumable
+from trainer.collection.settings import CollectArgs, parse_tasks
 
 SETTINGS = {
     "tasks": ("reach", "drawer-close"), "episodes": 2, "cameras": ("corner4",), "size": 32, "noise": 1.0, "seed": 4,
@@ -120,7 +123,9 @@ def test_a_kill_while_the_dataset_is_put_together_loses_nothing(unbroken, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         run(out)
     monkeypatch.setattr(module, "finalize_dataset", right)
-    monkeypatch.setattr(module, "_run", lambda *_: pytest.fail("an attempt was made again"))
+    monkeypatch.setattr(
+        "trainer.collection.sources.run_job", lambda *_: pytest.fail("an attempt was made again")
+    )
     run(out)
     assert dataset_hash(out) == dataset_hash(unbroken)
 
@@ -182,7 +187,7 @@ def test_a_kill_before_the_note_was_in_place_is_not_in_the_way(tmp_path):
     staging = tmp_path / "part" / ".staging"
     staging.mkdir(parents=True)
     (staging / "settings.tmp").write_text('{"tas')
-    assert module._check_resumable(tmp_path / "part", {"seed": 4}) is False
+    assert check_resumable(tmp_path / "part", {"seed": 4}) is False
     assert json.loads((staging / "settings.json").read_text()) == {"seed": 4}
 
 
@@ -237,21 +242,21 @@ def test_every_attempt_has_a_seed_of_its_own():
     assert attempt_seed(0, "reach", 3) == seeds[3]
 
 
-def progress(wanted: int, *outcomes: bool) -> _TaskProgress:
-    return _TaskProgress("reach", wanted, dict(enumerate(outcomes)))
+def attempts_of(wanted: int, *outcomes: bool) -> TaskAttempts:
+    return TaskAttempts("reach", wanted, dict(enumerate(outcomes)))
 
 
 def test_the_episodes_kept_are_the_first_successes_by_attempt_and_not_by_time():
-    assert progress(2, True, False, True, True).kept() == [0, 2]
-    late = _TaskProgress("reach", 2, {1: True, 2: True})  # attempt 0 is still running
+    assert attempts_of(2, True, False, True, True).kept() == [0, 2]
+    late = TaskAttempts("reach", 2, {1: True, 2: True})  # attempt 0 is still running
     assert late.kept() is None
     late.outcome[0] = True
     assert late.kept() == [0, 1]
-    assert progress(3, True, True).kept() is None
+    assert attempts_of(3, True, True).kept() is None
 
 
 def test_attempts_are_made_until_the_task_is_full_and_no_longer():
-    state, made = progress(3), []
+    state, made = attempts_of(3), []
     for job in state.jobs():
         made.append(job.attempt)
         state.outcome[job.attempt] = job.attempt % 2 == 1
@@ -260,7 +265,7 @@ def test_attempts_are_made_until_the_task_is_full_and_no_longer():
 
 
 def test_attempts_of_an_earlier_run_are_not_made_again():
-    state = _TaskProgress("reach", 3, {0: True, 2: False})
+    state = TaskAttempts("reach", 3, {0: True, 2: False})
     made = []
     for job in state.jobs():
         made.append(job.attempt)
@@ -270,7 +275,7 @@ def test_attempts_of_an_earlier_run_are_not_made_again():
 
 def test_a_hole_left_by_a_kill_is_filled_although_later_attempts_suffice():
     """What is kept follows from the seed alone: attempt 0 belongs to it if it succeeds."""
-    state = _TaskProgress("reach", 2, {1: True, 2: True})
+    state = TaskAttempts("reach", 2, {1: True, 2: True})
     assert [job.attempt for job in state.jobs()] == [0]
 
 
@@ -280,12 +285,12 @@ def test_failures_are_remembered_and_other_tasks_are_not_mistaken(tmp_path):
     for name in ("button-press-000001.failed", "button-press-topdown-000000.failed", "reach-000003.failed"):
         (staging / name).touch()
     staged = {"button-press-000000", "button-press-topdown-000001", "button-press-000002"}
-    assert module._outcomes(tmp_path, "button-press", staged) == {0: True, 1: False, 2: True}
-    assert module._outcomes(tmp_path, "button-press-topdown", staged) == {0: False, 1: True}
+    assert earlier_outcomes(tmp_path, "button-press", staged) == {0: True, 1: False, 2: True}
+    assert earlier_outcomes(tmp_path, "button-press-topdown", staged) == {0: False, 1: True}
 
 
 def test_an_expert_that_never_succeeds_is_given_up():
-    progress(1, *[False] * 59).check()
+    attempts_of(1, *[False] * 59).check()
     with pytest.raises(UsageError, match=r"the expert of reach failed 60 times in a row; use less --noise"):
-        progress(1, *[False] * 60).check()
-    progress(2, *[False] * 60, True).check()
+        attempts_of(1, *[False] * 60).check()
+    attempts_of(2, *[False] * 60, True).check()

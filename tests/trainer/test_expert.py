@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clients.lerobot_v3 import encode_rgb
 from clients.robots.metaworld_sim import MAX_STEPS, MetaWorldSim, SceneRenderer
 from trainer.expert import (
     Perturbation,
     RolloutSettings,
     demonstrate,
-    encode_image,
     expert_action,
     make_expert,
 )
@@ -143,9 +143,9 @@ def test_an_attempt_that_fails_has_no_episode(scene):
 def test_jpeg_keeps_the_colour_of_a_marker_of_a_few_pixels():
     image = np.full((32, 32, 3), 120, np.uint8)
     image[10:13, 10:13] = (230, 20, 20)
-    shown = np.asarray(Image.open(io.BytesIO(encode_image(image, 95)))).astype(int)
+    shown = np.asarray(Image.open(io.BytesIO(encode_rgb(image, 95)))).astype(int)
     assert np.abs(shown[11, 11] - [230, 20, 20]).max() < 30
-    exact = np.asarray(Image.open(io.BytesIO(encode_image(image, 0))))
+    exact = np.asarray(Image.open(io.BytesIO(encode_rgb(image, 0))))
     np.testing.assert_array_equal(exact, image)
 
 

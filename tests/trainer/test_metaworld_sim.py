@@ -249,3 +249,20 @@ def test_without_a_gl_library_the_install_line_is_given():
     environment = {"PATH": "/usr/bin:/bin"}  # no MUJOCO_GL chosen by hand
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert "apt-get install -y libegl1" in found.stderr
+
+
+@pytest.mark.slow
+def test_a_program_that_imported_mujoco_first_renders_offscreen_too():
+    code = (
+        "import mujoco\n"
+        "from clients.robots.offscreen_gl import select_gl_backend\n"
+        "backend = select_gl_backend()\n"
+        "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size=\"1\"/></worldbody></mujoco>')\n"
+        "renderer = mujoco.Renderer(model, 16, 16)\n"
+        "renderer.update_scene(mujoco.MjData(model))\n"
+        "print(backend, renderer.render().shape)\n"
+        "renderer.close()"
+    )
+    environment = {"PATH": "/usr/bin:/bin"}  # no MUJOCO_GL chosen by hand, and no display
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert found.stdout.split(maxsplit=1)[1].strip() == "(16, 16, 3)", found.stderr

@@ -1,0 +1,1 @@
+"""Collecting demonstrations: which attempts to make, and one of them in a worker process."""
