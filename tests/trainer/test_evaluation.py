@@ -16,11 +16,13 @@ from policy.errors import UsageError
 from policy.null import NullPolicy, null_spec
 from policy.spec import StateSpec
 from trainer import evaluate as module
-from trainer.collect import attempt_seed
-from trainer.evaluate import EvaluateArgs, episode_seed, evaluate
+from trainer.collection.attempts import attempt_seed
+from trainer.evaluate import evaluate
 from trainer.evaluation.interval import wilson
 from trainer.evaluation.rollout import EpisodeResult
+from trainer.evaluation.settings import EvaluateArgs
 from trainer.evaluation.summary import Row, macro_mean, markdown, per_task_mean, rows_of
+from trainer.evaluation.worker import episode_seed
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def played(monkeypatch) -> list[tuple[str, str, int]]:
     spec = spec.model_copy(
         update={"state": StateSpec(names=metaworld_sim.STATE_NAMES, units=metaworld_sim.STATE_UNITS)}
     )
-    monkeypatch.setattr(module, "_run", run)
+    monkeypatch.setattr(module, "run_job", run)
     monkeypatch.setattr(module, "simulation_workers", Inline)
     monkeypatch.setattr(module, "load_policy", lambda args: NullPolicy(spec))
     return ran
@@ -177,6 +179,26 @@ def test_results_are_written_in_every_form(played, tmp_path):
         assert word in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
     assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 24
+
+
+def test_only_the_policys_own_rows_are_recorded_in_its_bundle(played, tmp_path, monkeypatch):
+    recorded = []
+    monkeypatch.setattr(module, "record_measured", lambda *what: recorded.append(what))
+    call(tmp_path / "out", references=True, bundle=tmp_path / "bundle", record=True)
+    ((directory, protocol, rows),) = recorded
+    assert directory == tmp_path / "bundle"
+    assert "lock-step" in protocol
+    assert "3 episodes a task" in protocol
+    assert [(row["task"], row["successes"], row["episodes"]) for row in rows] == [
+        ("reach", 2, 3),
+        ("push", 2, 3),
+    ]
+    assert rows[0]["interval_95"] == [pytest.approx(0.208, abs=0.001), pytest.approx(0.939, abs=0.001)]
+
+
+def test_a_checkpoint_has_no_bundle_to_record_in(played, tmp_path):
+    with pytest.raises(UsageError, match="export the checkpoint first"):
+        call(tmp_path / "out", checkpoint=tmp_path, record=True)
 
 
 def test_the_same_command_again_runs_nothing(played, tmp_path):
@@ -235,7 +257,7 @@ def test_results_of_another_checkpoint_of_the_same_run_are_never_mixed_in(played
 
 
 def test_an_interrupted_evaluation_keeps_what_it_has(played, tmp_path, monkeypatch):
-    right = module._run
+    right = module.run_job
 
     def interrupted(args, job):
         if len(played) == 4:
@@ -243,10 +265,10 @@ def test_an_interrupted_evaluation_keeps_what_it_has(played, tmp_path, monkeypat
         return right(args, job)
 
     monkeypatch.setattr(module, "as_completed", list)  # in the order of submission
-    monkeypatch.setattr(module, "_run", interrupted)
+    monkeypatch.setattr(module, "run_job", interrupted)
     with pytest.raises(KeyboardInterrupt):
         call(tmp_path)
-    monkeypatch.setattr(module, "_run", right)
+    monkeypatch.setattr(module, "run_job", right)
     rows = call(tmp_path)
     assert sum(r.episodes for r in rows) == 6
     assert len(played) == len(set(played)) == 6

@@ -8,16 +8,21 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from clients.robots import metaworld_sim
 from clients.robots.metaworld_sim import MAX_STEPS, MetaWorldSim, SceneRenderer
+from policy.networks.config import NetworkConfig
+from policy.networks.network import PolicyNetwork
 from policy.null import NullPolicy, null_spec
 from policy.observation import Observation
 from policy.spec import PolicySpec, StateSpec
-from trainer.evaluate import EvaluateArgs, evaluate
+from trainer.checkpoint import save_checkpoint
+from trainer.evaluate import evaluate
 from trainer.evaluation.actors import PolicyActor, ReferenceActor
 from trainer.evaluation.rollout import run_episode
+from trainer.evaluation.settings import EvaluateArgs
 
 
 def metaworld_spec(size: int = 32) -> PolicySpec:
@@ -96,11 +101,6 @@ def test_another_instruction_may_be_given(scene):
 
 @pytest.mark.slow
 def test_a_checkpoint_is_evaluated_beside_floors_and_ceiling(tmp_path):
-    torch = pytest.importorskip("torch")
-    from policy.networks.config import NetworkConfig
-    from policy.networks.network import PolicyNetwork
-    from trainer.checkpoint import save_checkpoint
-
     config = NetworkConfig(vision_widths=(8, 8), blocks_per_stage=1, keypoints=4, text_dim=8, hidden_dim=24,
                            layers=1, heads=2, context_tokens=2, fusion_dim=16)  # fmt: skip
     spec = metaworld_spec()

@@ -1,0 +1,40 @@
+"""The policy under evaluation, and the cameras it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clients.robots import metaworld_sim
+from policy.bundle import load_bundle
+from policy.errors import UsageError
+from policy.predictor import Predictor
+from policy.spec import PolicySpec
+from trainer.evaluation.settings import EvaluateArgs
+
+
+def load_policy(args: EvaluateArgs) -> Predictor:
+    """The policy of `--bundle` or `--checkpoint`, on one thread."""
+    if args.checkpoint is not None:
+        from policy.loaded import LoadedPolicy
+        from policy.runtimes.eager import EagerBackend
+        from trainer.checkpoint import load_checkpoint
+
+        found = load_checkpoint(args.checkpoint)
+        return LoadedPolicy(found.spec, EagerBackend(found.build(), "cpu", threads=1))
+    return load_bundle(args.bundle or default_bundle(), args.runtime, threads=1)
+
+
+def default_bundle() -> Path:
+    """The bundle shipped with the repository."""
+    return Path(__file__).resolve().parents[2] / "bundles" / "metaworld8"
+
+
+def camera_setup(spec: PolicySpec) -> tuple[tuple[str, ...], int]:
+    """Cameras and image size that the simulator must render for a policy."""
+    if tuple(spec.state.names) != metaworld_sim.STATE_NAMES or spec.action.dim != len(
+        metaworld_sim.ACTION_NAMES
+    ):
+        raise UsageError(
+            f"policy {spec.name} is not for MetaWorld: its state is {', '.join(spec.state.names)}"
+        )
+    return tuple(camera.name for camera in spec.cameras), max(camera.height for camera in spec.cameras)
