@@ -11,9 +11,9 @@ from clients.robots.metaworld_sim import MetaWorldSim
 from policy.bundle import load_bundle
 from policy.loaded import LoadedPolicy
 from policy.observation import Observation, SampleOptions
-from trainer.evaluate import episode_seed
 from trainer.evaluation.actors import PolicyActor
 from trainer.evaluation.rollout import run_episode
+from trainer.evaluation.worker import episode_seed
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "metaworld8"
 TASK, EPISODES = "button-press-topdown", 6
