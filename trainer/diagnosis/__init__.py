@@ -1,0 +1,1 @@
+"""What is wrong with a run, a checkpoint or a dataset: measurements, a verdict, the likely cause, the remedy."""

@@ -1,0 +1,166 @@
+"""What a training step takes, tensor by tensor, without taking it: a step on tensors that have shapes and no storage.
+
+torch's MemTracker follows every allocation of the step under FakeTensorMode, so that what is predicted is the peak of
+the very code that trains, and not a formula beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from policy.networks.network import PolicyNetwork
+from policy.text import MAX_TOKENS
+from trainer.diagnosis.subject import Subject
+from trainer.losses import Corruption, Example, compute_losses, draw_corruption
+from trainer.optimizer import make_optimizer
+
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Megabytes (10^6 bytes) at the peak of a training step."""
+
+    batch_size: int
+    weights: float
+    average: float  # the averaged weights (EMA)
+    gradients: float  # all of them, when the optimiser steps
+    adam: float  # two moments
+    batch: float  # observations, targets and noise
+    activations: float  # at the peak: what the backward pass needs, and temporaries
+    peak: float  # less than the sum: gradients come as activations go
+
+
+def example_of(subject: Subject, batch: int) -> tuple[Example, Corruption]:
+    """A batch of the right shapes; its values do not matter."""
+    spec, camera, args = subject.spec, subject.spec.cameras[0], subject.args
+    sensors: list[torch.Tensor] = []
+    for sensor in spec.sensors:
+        sensors += [torch.zeros(batch, sensor.window, sensor.channels), torch.ones(batch, sensor.window)]
+    example = Example(
+        images=torch.zeros(batch, len(spec.cameras), camera.height, camera.width, 3, dtype=torch.uint8),
+        tokens=torch.ones(batch, MAX_TOKENS, dtype=torch.int64),
+        state=torch.zeros(batch, spec.state.dim),
+        actions=torch.zeros(batch, spec.horizon, spec.action.dim),
+        valid=torch.ones(batch, spec.horizon, dtype=torch.bool),
+        auxiliary=torch.zeros(batch, len(subject.config.auxiliary_targets)),
+        sensors=tuple(sensors),
+    )
+    corruption = draw_corruption(
+        torch.Generator().manual_seed(0), batch, args.draws, spec, prefix_probability=0.0, state_noise=0.0,
+        state_dropout=0.0,
+    )  # fmt: skip
+    return example, corruption
+
+
+def train_step(
+    subject: Subject, network: PolicyNetwork, optimizer: torch.optim.Optimizer, batch: tuple[Example, Corruption],
+    bf16: bool,
+) -> None:  # fmt: skip
+    """Forward, backward, clip, step: what the trainer does."""
+    args = subject.args
+    with torch.autocast(batch[0].state.device.type, torch.bfloat16, enabled=bf16):
+        found = compute_losses(network, subject.spec, *batch)
+    (found.action + args.auxiliary_weight * found.auxiliary).backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), args.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def channels_last(network: nn.Module) -> None:
+    """`network.to(memory_format=torch.channels_last)`, which does not work on tensors without storage."""
+    for module in network.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None and parameter.ndim == 4:
+                moved = parameter.detach().to(memory_format=torch.channels_last)
+                module._parameters[name] = nn.Parameter(moved)
+
+
+def predict(subject: Subject, batch_size: int, bf16: bool) -> Budget:
+    """The peak of the second step, when Adam's moments are there."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    logging.getLogger("torch.distributed._tools").setLevel(logging.ERROR)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        batch = example_of(subject, batch_size)
+        network = PolicyNetwork(subject.spec, subject.config)
+        channels_last(network)
+        optimizer = make_optimizer(network, 1e-4, 0.01)
+        tracker = MemTracker()
+        held = [tensor for part in batch for tensor in _tensors(part)]
+        tracker.track_external(network, optimizer, *held)
+        with tracker:
+            train_step(subject, network, optimizer, batch, bf16)
+            tracker.reset_mod_stats()
+            train_step(subject, network, optimizer, batch, bf16)
+        peak = tracker.get_tracker_snapshot("peak")
+        weights = sum(p.numel() * p.element_size() for p in network.parameters()) / MB
+        given = sum(tensor.numel() * tensor.element_size() for tensor in held) / MB
+    kinds = {str(getattr(kind, "value", kind)): size / MB for kind, size in next(iter(peak.values())).items()}
+    return Budget(
+        batch_size=batch_size, weights=weights, average=weights, gradients=weights, adam=2 * weights, batch=given,
+        activations=kinds["Activation"] + kinds["Temp"], peak=kinds["Total"] + weights,
+    )  # fmt: skip
+
+
+def _tensors(part: Example | Corruption) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    for value in vars(part).values():
+        found += list(value) if isinstance(value, tuple) else [value]
+    return found
+
+
+def measure(subject: Subject, batch_size: int, bf16: bool) -> float:
+    """The peak of a real second step in megabytes: of the device's allocator, or of torch's on the processor."""
+    device = subject.device
+    network = subject.fresh()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = [p.detach().clone() for p in network.parameters()]
+    optimizer = make_optimizer(network, 1e-4, 0.01)
+    example, corruption = example_of(subject, batch_size)
+    batch = example.to(device), corruption.to(device)
+    train_step(subject, network, optimizer, batch, bf16)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        train_step(subject, network, optimizer, batch, bf16)
+        return torch.cuda.max_memory_allocated() / MB
+    held = sum(p.numel() * p.element_size() for p in average) * 4  # weights, their average, two moments
+    held += sum(tensor.numel() * tensor.element_size() for part in batch for tensor in _tensors(part))
+    return (held + _allocated(lambda: train_step(subject, network, optimizer, batch, bf16))) / MB
+
+
+def _allocated(work: Callable[[], None]) -> int:
+    """Largest number of bytes that torch's processor allocator held at once for `work`, on top of before."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells of its own start and stop
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    held = largest = 0
+    for _, change in changes:
+        held += change
+        largest = max(largest, held)
+    return largest
+
+
+def largest_batch(subject: Subject, megabytes: float, bf16: bool) -> Budget | None:
+    """The budget of the largest batch that fits; None when not even one sample does."""
+    one, two = predict(subject, 32, bf16), predict(subject, 64, bf16)
+    # From some batch on the peak is where the backward pass begins, and grows by the same for every sample.
+    guess = max(1, int(32 + (megabytes - one.peak) / ((two.peak - one.peak) / 32)))
+    while guess >= 1:
+        found = predict(subject, guess, bf16)
+        if found.peak <= megabytes:
+            return found
+        guess -= max(1, guess // 32)
+    return None
