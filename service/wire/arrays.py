@@ -21,7 +21,7 @@ _DTYPES: dict[str, np.dtype] = {
     }.items()
     for alias in aliases
 }
-_MAX_DIMS = 4
+_MAX_DIMS = 5  # batch, time, height, width, colour
 
 Buffer = bytes | bytearray | memoryview
 
@@ -59,8 +59,10 @@ def from_lists(value: object, field: str) -> np.ndarray:
 
 def as_float32(array: np.ndarray) -> np.ndarray:
     """float32, without a copy where it is float32 already; what overflows becomes infinite."""
+    if array.dtype == np.float32:
+        return array
     with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)
+        return array.astype(np.float32)
 
 
 def to_wire(array: np.ndarray) -> np.ndarray:

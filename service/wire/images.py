@@ -7,7 +7,6 @@ import warnings
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from policy.errors import TinyVLAError
 from service.wire.arrays import Buffer
@@ -17,6 +16,8 @@ ImageFormat = Literal["raw", "jpeg", "png"]
 
 # Twice a 4K frame. A PNG of one colour packs this into 50 kB, so the limit holds for a whole request.
 MAX_PIXELS = 2 * 3840 * 2160
+# A progressive JPEG paints its whole area once per scan: ten is usual, and thousands fit into a few kilobytes.
+_MAX_SCANS = 32
 _MODES = ("RGB", "RGBA", "L", "LA", "P", "1")  # 8-bit ones; 16-bit depth and CMYK are no camera's RGB
 
 
@@ -65,6 +66,10 @@ def decode_image(data: Buffer, named: str | None, field: str, budget: PixelBudge
         raise _unsupported(field, actual)
     if kind is None or (named is not None and named != kind):
         raise malformed(field, f"a {named} file", kind or "bytes that are none")
+    if kind == "jpeg" and bytes(data).count(b"\xff\xda") > _MAX_SCANS:
+        raise malformed(field, f"a jpeg of at most {_MAX_SCANS} scans", "more")
+    from PIL import Image  # here: a robot that sends raw arrays does without it
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
@@ -83,6 +88,8 @@ def decode_image(data: Buffer, named: str | None, field: str, budget: PixelBudge
 
 def encode_image(image: np.ndarray, kind: Literal["jpeg", "png"], quality: int = 90) -> bytes:
     """A JPEG or PNG file of uint8 [H, W, 3] RGB."""
+    from PIL import Image
+
     out = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(image))
     if kind == "jpeg":

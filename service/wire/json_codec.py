@@ -10,15 +10,16 @@ import numpy as np
 
 from policy.errors import TinyVLAError
 from service.wire import arrays
-from service.wire.images import ImageFormat, PixelBudget, decode_image, encode_image
+from service.wire.images import ImageFormat, PixelBudget, decode_image
 from service.wire.messages import ActReply, ActRequest
 from service.wire.problems import error_of, problem_of
 from service.wire.reply_map import read_reply, write_reply
-from service.wire.request_map import read_request, write_request
+from service.wire.request_map import InlineWriter, read_request, write_request
 from service.wire.values import as_map, malformed, shown
 
 CONTENT_TYPE = "application/json"
 PROBLEM_CONTENT_TYPE = "application/problem+json"
+_MOST = {b",": 200_000, b"[": 20_000, b"{": 5_000}  # 30 ms of reading at worst
 
 
 class JsonArrays:
@@ -32,7 +33,7 @@ class JsonArrays:
         if set(form) == {"data", "shape", "dtype"}:
             return _raw(form, field)
         if len(form) == 1 and (kind := next(iter(form))) in ("jpeg", "png"):
-            return decode_image(_base64(form[kind], f"{field}.{kind}"), kind, field, self._budget)
+            return decode_image(as_base64(form[kind], f"{field}.{kind}"), kind, field, self._budget)
         raise malformed(
             field, "{jpeg: base64}, {png: base64} or {data, shape, dtype}", f"keys {shown([*form])}"
         )
@@ -46,28 +47,27 @@ class JsonArrays:
         return arrays.from_lists(value, field)
 
 
-class _Writer:
-    def __init__(self, image_format: ImageFormat, quality: int) -> None:
-        self._format, self._quality = image_format, quality
-
-    def image(self, image: np.ndarray) -> object:
-        if self._format == "raw":
-            return _raw_form(image)
-        return {self._format: _text(encode_image(image, self._format, self._quality))}
-
-    def array(self, array: np.ndarray) -> object:
-        return array.tolist() if array.ndim == 1 else _raw_form(array)
-
-
 def encode_request(request: ActRequest, *, image_format: ImageFormat = "raw", quality: int = 90) -> bytes:
     """The body of `POST /act`."""
-    return json.dumps(write_request(request, _Writer(image_format, quality)), separators=(",", ":")).encode()
+    writer = InlineWriter(_array_form, _text, image_format, quality)
+    return json.dumps(write_request(request, writer), separators=(",", ":")).encode()
 
 
 def parse(body: arrays.Buffer) -> dict[str, object]:
     """A JSON object, or `malformed`; NaN is let through, so that the check of its field can name it."""
+    body = bytes(body)
+    # The interpreter's lock is held while JSON is read, and what is nested takes a hundred times as long as base64.
+    for sign, limit in _MOST.items():
+        if body.count(sign) > limit:
+            raise TinyVLAError(
+                "too_large",
+                f"the body holds more than {limit} {sign.decode()!r}; send arrays as base64",
+                field="body",
+                expected=f"at most {limit} {sign.decode()!r}",
+                actual="more",
+            )
     try:
-        value = json.loads(bytes(body).decode("utf-8"))
+        value = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise TinyVLAError(
             "malformed", f"the body is no JSON: {error!s:.120}", field="body", expected="a JSON object"
@@ -77,7 +77,12 @@ def parse(body: arrays.Buffer) -> dict[str, object]:
 
 def decode_request(body: arrays.Buffer) -> ActRequest:
     """Raises `TinyVLAError` (`malformed`, `unsupported_media`, `too_large`) naming the field."""
-    return read_request(parse(body), JsonArrays())
+    return read_fields(parse(body))
+
+
+def read_fields(fields: dict[str, object]) -> ActRequest:
+    """As `decode_request`, of a body that is parsed already."""
+    return read_request(fields, JsonArrays())
 
 
 def encode_reply(reply: ActReply) -> bytes:
@@ -104,15 +109,18 @@ def decode_error(body: arrays.Buffer) -> TinyVLAError:
 
 
 def _raw(form: dict[str, object], field: str) -> np.ndarray:
-    return arrays.from_buffer(_base64(form["data"], f"{field}.data"), form["dtype"], form["shape"], field)
+    return arrays.from_buffer(as_base64(form["data"], f"{field}.data"), form["dtype"], form["shape"], field)
 
 
-def _raw_form(array: np.ndarray) -> dict[str, object]:
+def _array_form(array: np.ndarray) -> object:
+    if array.ndim == 1:
+        return array.tolist()
     sent = arrays.to_wire(array)
     return {"data": _text(sent.tobytes()), "shape": list(sent.shape), "dtype": sent.dtype.name}
 
 
-def _base64(value: object, field: str) -> bytes:
+def as_base64(value: object, field: str) -> bytes:
+    """The bytes of base64 text, or `malformed`."""
     if not isinstance(value, str):
         raise malformed(field, "base64 text", shown(value))
     try:

@@ -20,6 +20,8 @@ class ActRequest:
     seq: int | None = None  # echoed; orders the requests of a session
     timestamp_ns: int | None = None  # the client's own clock; echoed, never compared
     deadline_ms: float | None = None  # counted from arrival
+    expects: str | None = None  # hash of the policy the client was made for; 12 characters or more
+    vl_max_age_ms: float | None = None  # how old the session's visual features may be; None: not at all
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class ActReply:
     seed: int
     timing_ms: Timing
     uncertainty: np.ndarray | None = None  # float32 [horizon], only when several samples were drawn
+    vl_age_ms: float | None = None  # age of the visual features used, only when `vl_max_age_ms` was given
     session: str | None = None
     seq: int | None = None
     timestamp_ns: int | None = None

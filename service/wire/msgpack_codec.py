@@ -8,12 +8,12 @@ import msgpack
 import numpy as np
 
 from policy.errors import TinyVLAError
-from service.wire import arrays
-from service.wire.images import ImageFormat, PixelBudget, decode_image, encode_image
+from service.wire import arrays, bounded_msgpack
+from service.wire.images import ImageFormat, PixelBudget, decode_image
 from service.wire.messages import ActReply, ActRequest
 from service.wire.problems import error_of, problem_of
 from service.wire.reply_map import read_reply, write_reply
-from service.wire.request_map import read_request, write_request
+from service.wire.request_map import InlineWriter, read_request, write_request
 from service.wire.values import as_map, malformed, shown
 
 CONTENT_TYPE = "application/msgpack"
@@ -43,47 +43,35 @@ class MsgpackArrays:
         return arrays.from_lists(value, field)
 
 
-class _Writer:
-    def __init__(self, image_format: ImageFormat, quality: int) -> None:
-        self._format, self._quality = image_format, quality
-
-    def image(self, image: np.ndarray) -> object:
-        if self._format == "raw":
-            return _array_form(image)
-        return {self._format: encode_image(image, self._format, self._quality)}
-
-    def array(self, array: np.ndarray) -> object:
-        return _array_form(array)
-
-
 def pack(value: Mapping[str, object]) -> bytes:
     """MessagePack of a map."""
     return msgpack.packb(value)
 
 
-def unpack(body: arrays.Buffer, field: str = "body") -> dict[str, object]:
+def unpack(body: arrays.Buffer, field: str = "body", limit: int = bounded_msgpack.MANY) -> dict[str, object]:
     """A MessagePack map, or `malformed`; extension types are refused where a field holds one."""
-    try:
-        value = msgpack.unpackb(body)
-    # Unpackers raise ValueError (UTF-8, depth, extra data), UnpackException, and TypeError for odd map keys.
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise TinyVLAError(
-            "malformed",
-            f"the {field} is no MessagePack: {error!s:.120}",
-            field=field,
-            expected="a MessagePack map",
-        ) from None
-    return as_map(value, field)
+    return as_map(bounded_msgpack.unpack(body, field, limit), field)
 
 
 def encode_request(request: ActRequest, *, image_format: ImageFormat = "raw", quality: int = 90) -> bytes:
     """The body of `POST /act`."""
-    return pack(write_request(request, _Writer(image_format, quality)))
+    return pack(write_request(request, InlineWriter(_array_form, bytes, image_format, quality)))
 
 
 def decode_request(body: arrays.Buffer) -> ActRequest:
     """Raises `TinyVLAError` (`malformed`, `unsupported_media`, `too_large`) naming the field."""
-    return read_request(unpack(body), MsgpackArrays())
+    return read_fields(unpack(body))
+
+
+def read_fields(fields: dict[str, object]) -> ActRequest:
+    """As `decode_request`, of a body that is unpacked already."""
+    return read_request(fields, MsgpackArrays())
+
+
+def is_raw(fields: dict[str, object]) -> bool:
+    """True when no image of a request is a file, so that nothing is left to decode but views of its bytes."""
+    images = fields.get("images")
+    return isinstance(images, dict) and all(isinstance(i, dict) and "nd" in i for i in images.values())
 
 
 def encode_reply(reply: ActReply) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 
 import numpy as np
 
@@ -23,11 +22,11 @@ def write_reply(reply: ActReply, array: Callable[[np.ndarray], object]) -> dict[
         "ddim_steps": reply.ddim_steps,
         "sampler": reply.sampler,
         "seed": reply.seed,
-        "timing_ms": asdict(reply.timing_ms),
+        "timing_ms": dict(vars(reply.timing_ms)),
     }
     if reply.uncertainty is not None:
         fields["uncertainty"] = array(reply.uncertainty)
-    for key in _ECHOED:
+    for key in (*_ECHOED, "vl_age_ms"):
         if (value := getattr(reply, key)) is not None:
             fields[key] = value
     return fields
@@ -51,6 +50,7 @@ def read_reply(fields: Mapping[str, object], array: Callable[[object, str], np.n
             seed=int(fields["seed"]),  # type: ignore[call-overload]
             timing_ms=Timing(**{key: timing[key] for key in Timing.__dataclass_fields__}),  # type: ignore[index]
             uncertainty=array(fields["uncertainty"], "uncertainty") if "uncertainty" in fields else None,
+            vl_age_ms=float(fields["vl_age_ms"]) if "vl_age_ms" in fields else None,  # type: ignore[arg-type]
             **{key: fields.get(key) for key in _ECHOED},  # type: ignore[arg-type]
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
 import numpy as np
 
 from policy.observation import Observation, SampleOptions
+from service.wire.images import ImageFormat, encode_image
 from service.wire.messages import ActRequest
 from service.wire.values import MAX_NAME, as_int, as_map, as_number, as_text, malformed, shown
 
@@ -27,6 +29,8 @@ FIELDS = (
     "seq",
     "timestamp_ns",
     "deadline_ms",
+    "expects",
+    "vl_max_age_ms",
 )
 _MAX_STREAMS = 64  # cameras or sensors of one robot
 
@@ -55,6 +59,21 @@ class ArrayWriter(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class InlineWriter:
+    """An `ArrayWriter` for encodings that hold arrays and images in the map itself."""
+
+    array: Callable[[np.ndarray], object]  # an array's form
+    file: Callable[[bytes], object]  # the form of a JPEG or PNG file
+    image_format: ImageFormat = "raw"
+    quality: int = 90
+
+    def image(self, image: np.ndarray) -> object:
+        if self.image_format == "raw":
+            return self.array(image)
+        return {self.image_format: self.file(encode_image(image, self.image_format, self.quality))}
+
+
 def read_request(fields: Mapping[str, object], arrays: ArrayReader) -> ActRequest:
     """Check every field's form; that shapes fit the policy is the contract's matter, not the codec's.
 
@@ -77,6 +96,9 @@ def read_request(fields: Mapping[str, object], arrays: ArrayReader) -> ActReques
     def integer(key: str) -> int | None:
         return as_int(given[key], key) if key in given else None
 
+    def number(key: str) -> float | None:
+        return as_number(given[key], key) if key in given else None
+
     # Scalars first: a request that is refused for one of them should not cost the decoding of its images.
     options = SampleOptions(
         ddim_steps=integer("ddim_steps"),
@@ -86,13 +108,11 @@ def read_request(fields: Mapping[str, object], arrays: ArrayReader) -> ActReques
         samples=as_int(given.get("samples", 1), "samples"),
     )
     instruction = as_text(given.get("instruction", ""), "instruction")
-    policy, session, seq, timestamp_ns = (
-        text("policy"),
-        text("session"),
-        integer("seq"),
-        integer("timestamp_ns"),
-    )
-    deadline_ms = as_number(given["deadline_ms"], "deadline_ms") if "deadline_ms" in given else None
+    policy, session, expects = text("policy"), text("session"), text("expects")
+    seq, timestamp_ns = integer("seq"), integer("timestamp_ns")
+    deadline_ms, vl_max_age_ms = number("deadline_ms"), number("vl_max_age_ms")
+    if vl_max_age_ms is not None and vl_max_age_ms < 0:
+        raise malformed("vl_max_age_ms", "a number from 0", shown(vl_max_age_ms))
     state = arrays.array(given["state"], "state")
     sensors = as_map(given.get("sensors", {}), "sensors", limit=_MAX_STREAMS)
     images = as_map(given["images"], "images", limit=_MAX_STREAMS)
@@ -114,6 +134,8 @@ def read_request(fields: Mapping[str, object], arrays: ArrayReader) -> ActReques
         seq=seq,
         timestamp_ns=timestamp_ns,
         deadline_ms=deadline_ms,
+        expects=expects,
+        vl_max_age_ms=vl_max_age_ms,
     )
 
 
@@ -135,6 +157,8 @@ def write_request(request: ActRequest, arrays: ArrayWriter) -> dict[str, object]
         "seq": request.seq,
         "timestamp_ns": request.timestamp_ns,
         "deadline_ms": request.deadline_ms,
+        "expects": request.expects,
+        "vl_max_age_ms": request.vl_max_age_ms,
     }
     return {key: value for key, value in fields.items() if value is not None}
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from policy.errors import TinyVLAError
 from service.wire import arrays
+from service.wire.bounded_msgpack import FEW
 from service.wire.images import ImageFormat, PixelBudget, decode_image, encode_image
 from service.wire.messages import ActReply, ActRequest
 from service.wire.msgpack_codec import pack, unpack
@@ -36,6 +37,7 @@ class Call:
     op: str
     id: int
     token: str | None
+    request_id: object  # as the client gave it; None when it gave none
     fields: Mapping[str, object]  # the request map, or the few fields of the other operations
     frames: Sequence[arrays.Buffer]
 
@@ -59,6 +61,7 @@ class Answer:
     error: TinyVLAError | None
     fields: Mapping[str, object]
     frames: Sequence[arrays.Buffer]
+    request_id: str | None = None  # under which the server's log has it
 
 
 class FrameArrays:
@@ -114,12 +117,15 @@ def encode_request(
     call_id: int,
     *,
     token: str | None = None,
+    request_id: str | None = None,
     image_format: ImageFormat = "raw",
     quality: int = 90,
 ) -> Frames:
     """An `act` message; raw arrays are sent from where they lie, so leave them unchanged until it is sent."""
     writer = _Writer(image_format, quality)
     fields = write_request(request, writer)
+    if request_id is not None:
+        fields["request_id"] = request_id
     return [*encode_call("act", call_id, token=token, fields=fields), *writer.frames]
 
 
@@ -138,7 +144,7 @@ def call_id_of(message: Sequence[arrays.Buffer]) -> int | None:
     try:
         if len(message[0]) > MAX_HEADER:
             return None
-        return as_int(unpack(message[0], "header").get("id"), "id")
+        return as_int(unpack(message[0], "header", FEW).get("id"), "id")
     except (TinyVLAError, IndexError):
         return None
 
@@ -153,8 +159,9 @@ def decode_call(message: Sequence[arrays.Buffer]) -> Call:
         raise TinyVLAError(
             "too_large", f"a header may hold {MAX_HEADER} bytes; send arrays as frames", field="header"
         )
-    header = unpack(message[0], "header")
+    header = unpack(message[0], "header", FEW)
     version, op, token = header.pop("v", None), header.pop("op", None), header.pop("token", None)
+    request_id = header.pop("request_id", None)
     call_id = as_int(header.pop("id", None), "id")
     if type(version) is not int or version != VERSION:
         raise malformed("v", str(VERSION), shown(version))
@@ -162,7 +169,13 @@ def decode_call(message: Sequence[arrays.Buffer]) -> Call:
         raise malformed("op", f"one of {', '.join(OPS)}", shown(op))
     checked = as_text(token, "token") if token is not None else None
     return Call(
-        op=op, id=call_id, token=checked, fields=header, frames=message[1:], header_bytes=len(message[0])
+        op=op,
+        id=call_id,
+        token=checked,
+        request_id=request_id,
+        fields=header,
+        frames=message[1:],
+        header_bytes=len(message[0]),
     )
 
 
@@ -171,21 +184,26 @@ def decode_request(call: Call) -> ActRequest:
     return read_request(call.fields, FrameArrays(call.frames))
 
 
-def encode_reply(call_id: int, reply: ActReply) -> Frames:
+def encode_reply(call_id: int, reply: ActReply, request_id: str | None = None) -> Frames:
     """The answer to `act`."""
     writer = _Writer()
     fields = write_reply(reply, writer.array)
-    return [*encode_answer(call_id, fields), *writer.frames]
+    return [*encode_answer(call_id, fields, request_id), *writer.frames]
 
 
-def encode_answer(call_id: int, fields: Mapping[str, object]) -> Frames:
+def encode_answer(call_id: int, fields: Mapping[str, object], request_id: str | None = None) -> Frames:
     """The answer to any other operation."""
-    return [pack({"v": VERSION, "id": call_id, "ok": True, **fields})]
+    return [pack({"v": VERSION, "id": call_id, "ok": True, **_told(request_id), **fields})]
 
 
-def encode_error(call_id: int | None, error: TinyVLAError) -> Frames:
+def encode_error(call_id: int | None, error: TinyVLAError, request_id: str | None = None) -> Frames:
     """A refusal; the id is nil when the request's could not be read."""
-    return [pack({"v": VERSION, "id": call_id, "ok": False, "error": problem_of(error)})]
+    header = {"v": VERSION, "id": call_id, "ok": False, **_told(request_id), "error": problem_of(error)}
+    return [pack(header)]
+
+
+def _told(request_id: str | None) -> dict[str, object]:
+    return {} if request_id is None else {"request_id": request_id}
 
 
 def decode_answer(message: Sequence[arrays.Buffer]) -> Answer:
@@ -195,11 +213,13 @@ def decode_answer(message: Sequence[arrays.Buffer]) -> Answer:
     header = unpack(message[0], "header")
     call_id, good = header.pop("id", None), header.pop("ok", None)
     header.pop("v", None)
+    request_id = header.pop("request_id", None)
     return Answer(
         id=call_id if type(call_id) is int else None,
         error=None if good is True else error_of(header.get("error")),
         fields=header,
         frames=message[1:],
+        request_id=request_id if isinstance(request_id, str) else None,
     )
 
 

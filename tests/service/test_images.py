@@ -60,6 +60,21 @@ def test_a_bomb_is_refused_before_its_pixels_are_decoded(monkeypatch: pytest.Mon
     assert decoded == []
 
 
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(out, "JPEG", progressive=True)
+    good = out.getvalue()
+    assert decode_image(good, "jpeg", "images.c", PixelBudget()).shape == (64, 64, 3)
+    last = good.rindex(b"\xff\xda")
+    bomb = good[:last] + good[last:-2] * 1000 + good[-2:]
+    monkeypatch.setattr("PIL.Image.open", lambda *args, **kwargs: pytest.fail("it was opened"))
+    with pytest.raises(TinyVLAError) as refusal:
+        decode_image(bomb, "jpeg", "images.c", PixelBudget())
+    assert (refusal.value.code, refusal.value.field) == ("malformed", "images.c")
+
+
 def test_a_bomb_that_pillow_itself_refuses_is_too_large_as_well() -> None:
     header = png(Image.new("1", (1, 1)))
     huge = header[:16] + (60_000).to_bytes(4, "big") * 2 + header[24:]

@@ -56,6 +56,8 @@ requests = st.builds(
     seq=_maybe(_int64),
     timestamp_ns=_maybe(_int64),
     deadline_ms=_maybe(st.floats(allow_nan=False, allow_infinity=False)),
+    expects=_maybe(_text),
+    vl_max_age_ms=_maybe(st.floats(0, 1e9)),
 )
 replies = st.builds(
     ActReply,
@@ -72,6 +74,7 @@ replies = st.builds(
         batch=_int64,
     ),
     uncertainty=_maybe(arrays(np.float32, st.integers(1, 6), elements=_floats)),
+    vl_age_ms=_maybe(st.floats(0, 1e9)),
     session=_maybe(_text),
     seq=_maybe(_int64),
     timestamp_ns=_maybe(_int64),
