@@ -1,11 +1,29 @@
-"""A synthetic observation that fits a contract: the first run, which is slow, should not be a robot's."""
+"""First runs of a policy, which are slow and should not be a robot's."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from policy.observation import Observation
+from policy.observation import Observation, SampleOptions
+from policy.predictor import Predictor
 from policy.spec import PolicySpec
+
+# torch compiles what it has traced at the first runs; the others have done all their work after one.
+_RUNS = {"torchscript": 3}
+
+
+def warm_up(predictor: Predictor, max_batch: int) -> None:
+    """Run a policy until its next run is as fast as all others.
+
+    On a GPU that is once for each power of two up to `max_batch`, as the sampling step is recorded for each.
+    """
+    sizes = [1]
+    while predictor.device != "cpu" and sizes[-1] < max_batch:
+        sizes.append(2 * sizes[-1])
+    observation = synthetic_observation(predictor.spec)
+    for size in sizes:
+        for _ in range(_RUNS.get(predictor.runtime, 1)):
+            predictor.predict([observation] * size, [SampleOptions(seed=0)] * size)
 
 
 def synthetic_observation(spec: PolicySpec) -> Observation:

@@ -14,6 +14,7 @@ from policy.null import NullPolicy
 from policy.observation import Observation, Prediction, SampleOptions
 from policy.spec import PolicySpec
 from service.engine import Engine
+from service.warmup import warm_up
 from service.wire.messages import ActReply, ActRequest
 
 PATIENCE_S = 20.0
@@ -22,9 +23,10 @@ PATIENCE_S = 20.0
 @pytest.fixture
 def engine(held: Any) -> Iterator[Engine]:
     """An engine on the held policy, warm, with room for three."""
-    made = Engine(lambda: held, queue_size=3, max_batch=8)
+    made = Engine(queue_size=3, max_batch=8)
     made.start()
-    made.ready.result(PATIENCE_S)
+    warm_up(held, 8)
+    made.install(held, activate=True)
     yield made
     held.go.set()
     assert made.drain(PATIENCE_S)
@@ -132,6 +134,33 @@ def test_overload_is_answered_at_once(engine: Engine, held: Any, plain: ActReque
     assert all(future.result(PATIENCE_S) for future in waiting)
 
 
+def test_a_fast_client_waits_for_its_own_requests_and_nobody_elses(
+    engine: Engine, held: Any, plain: ActRequest
+) -> None:
+    engine.submit(plain)
+    held.await_run()
+    flood = [engine.submit(plain, client="fast") for _ in range(5)]
+    assert [code_of(future) for future in flood[3:]] == ["overloaded"] * 2
+    slow = engine.submit(plain, client="slow")
+    assert code_of(flood[2]) == "overloaded"  # its newest gives way, at once
+    held.go.set()
+    assert slow.result(PATIENCE_S)
+    assert all(future.result(PATIENCE_S) for future in flood[:2])
+
+
+def test_a_batch_waits_for_company_when_told_to(held: Any, plain: ActRequest) -> None:
+    engine = Engine(max_batch=2, max_wait_ms=3_600_000)  # an hour: only company ends it within this test
+    engine.start()
+    warm_up(held, 2)
+    engine.install(held, activate=True)
+    held.go.set()
+    both = [engine.submit(plain), engine.submit(plain)]
+    assert [future.result(PATIENCE_S).timing_ms.batch for future in both] == [2, 2]
+    alone = engine.submit(plain)
+    assert engine.drain(PATIENCE_S)  # the end does not wait for company either
+    assert alone.result(0).timing_ms.batch == 1
+
+
 def test_a_deadline_that_passed_before_queueing_costs_no_run(
     engine: Engine, held: Any, plain: ActRequest
 ) -> None:
@@ -181,6 +210,52 @@ def test_draining_finishes_what_waits_and_refuses_what_comes(
     assert engine.drain(PATIENCE_S)
 
 
+def test_readiness_drops_before_work_is_refused(engine: Engine, held: Any, plain: ActRequest) -> None:
+    held.go.set()
+    engine.retire()
+    with pytest.raises(TinyVLAError, match="shutting down"):
+        _ = engine.policy
+    assert engine.submit(plain).result(PATIENCE_S)  # it had reached the server already
+
+
+def test_a_request_keeps_the_policy_it_was_made_for_even_when_that_is_unloaded(
+    engine: Engine, held: Any, plain: ActRequest, everything: PolicySpec
+) -> None:
+    unnamed = replace(plain, policy=None, expects=None)
+    running = engine.submit(unnamed)
+    held.await_run()
+    waiting = engine.submit(unnamed)
+    new = engine.install(NullPolicy(everything.model_copy(update={"name": "new"})), activate=True)
+    engine.unload("null")
+    after = engine.submit(unnamed)
+    held.go.set()
+    replies = [future.result(PATIENCE_S) for future in (running, waiting, after)]
+    assert [reply.policy for reply in replies] == [held.spec.label, held.spec.label, new.label]
+    assert [policy.label for policy in engine.policies] == [new.label]
+
+
+def test_requests_for_different_policies_never_share_a_run(
+    engine: Engine, held: Any, plain: ActRequest, everything: PolicySpec
+) -> None:
+    other = engine.install(NullPolicy(everything.model_copy(update={"name": "other"})), activate=False)
+    engine.submit(plain)
+    held.await_run()
+    waiting = [engine.submit(plain), engine.submit(replace(plain, policy="other", expects=other.spec.hash))]
+    held.go.set()
+    assert [future.result(PATIENCE_S).timing_ms.batch for future in waiting] == [1, 1]
+
+
+def test_the_metrics_tell_what_is_loaded_and_which_is_active(
+    engine: Engine, held: Any, everything: PolicySpec
+) -> None:
+    other = engine.install(NullPolicy(everything.model_copy(update={"name": "other"})), activate=True)
+    text = engine.metrics.text().decode()
+    assert f'tinyvla_policy_active{{policy="{other.label}"}} 1.0' in text
+    assert f'tinyvla_policy_active{{policy="{held.spec.label}"}} 0.0' in text
+    engine.unload("null")
+    assert held.spec.label not in engine.metrics.text().decode()
+
+
 class _Faulty(NullPolicy):
     """Fails, or answers NaN, for the seed told."""
 
@@ -202,10 +277,9 @@ class _Faulty(NullPolicy):
 def test_one_requests_trouble_stays_its_own_and_is_told_by_id_only(
     everything: PolicySpec, plain: ActRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = Engine(lambda: _Faulty(everything, raises=1, answers_nan=2))
+    engine = Engine()
+    engine.install(_Faulty(everything, raises=1, answers_nan=2), activate=True)
     # Queued before the engine runs, so that all four share the first batch.
-
-    engine._policy = _served(everything)
     futures = [engine.submit(with_seed(plain, seed)) for seed in (1, 2, 3, 4)]
     engine.start()
     assert [code_of(f) for f in futures[:2]] == ["internal", "internal"]
@@ -217,19 +291,11 @@ def test_one_requests_trouble_stays_its_own_and_is_told_by_id_only(
     assert engine.drain(PATIENCE_S)
 
 
-def _served(spec: PolicySpec) -> Any:
-    from service.engine import ServedPolicy
-
-    return ServedPolicy(spec, spec.label, "null", "cpu")
-
-
-def test_before_warm_up_requests_are_not_ready_and_a_failed_load_is_told(plain: ActRequest) -> None:
-    def broken() -> NullPolicy:
-        raise TinyVLAError("contract_mismatch", "the golden pair is off")
-
-    engine = Engine(broken)
-    assert code_of(engine.submit(plain)) == "not_ready"
+def test_before_there_is_a_policy_requests_are_not_ready_and_a_failed_load_is_told(plain: ActRequest) -> None:
+    engine = Engine()
     engine.start()
+    assert code_of(engine.submit(plain)) == "not_ready"
+    engine.fail(TinyVLAError("contract_mismatch", "the golden pair is off"))
     with pytest.raises(TinyVLAError, match="golden pair"):
         engine.ready.result(PATIENCE_S)
     assert engine.drain(PATIENCE_S)
