@@ -1,16 +1,23 @@
-"""The bearer token of both doors: when it is needed, how it is made, how it is compared."""
+"""The bearer tokens of all doors: when one is needed, how it is made, read and compared.
+
+HTTP routes state what they want as a dependency: ``APIRouter(dependencies=token_wanted(token))``, or
+``admin_token_wanted(admin_token)``. The other doors call `check_token` with what their message held.
+"""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-import json
 import secrets
-import shlex
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Security
+from fastapi.params import Depends as Dependency
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
 
 from policy.errors import TinyVLAError
-from service.engine import ServedPolicy
-from service.warmup import synthetic_observation
 
 
 def is_loopback(host: str) -> bool:
@@ -38,20 +45,47 @@ def check_token(wanted: str | None, given: str | None) -> None:
         raise TinyVLAError("unauthorized", "the bearer token is not this server's")
 
 
-def bearer(header: str | None) -> str | None:
-    """The token of an `Authorization` header."""
+def given_token(header: str | None) -> str | None:
+    """The token of an `Authorization` header: `Bearer`, or openpi's `Api-Key`."""
     scheme, _, token = (header or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+    return token.strip() if scheme.lower() in ("bearer", "api-key") else None
 
 
-def curl_line(url: str, token: str | None, policy: ServedPolicy) -> str:
-    """A command that asks this policy for a chunk, ready to paste where the camera files lie."""
-    example = synthetic_observation(policy.spec)
-    payload = {"instruction": example.instruction, "state": [round(float(x), 4) for x in example.state]}
-    words = ["curl", f"{url}/act"]
-    if token is not None:
-        words += ["-H", f"Authorization: Bearer {token}"]
-    words += ["-F", f"payload={json.dumps(payload)}"]
-    for name in example.images:
-        words += ["-F", f"{name}=@{name}.jpg"]
-    return shlex.join(words)
+def check_origin(headers: Mapping[str, str]) -> None:
+    """Raise `forbidden` for a request that a page of another site makes.
+
+    A browser on the robot's network would let any web page post to a server on loopback, and open WebSockets
+    to it. Programs send no `Origin` and pass.
+    """
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        raise TinyVLAError("forbidden", "pages of other origins may not use this server", field="Origin")
+
+
+def token_wanted(token: str | None) -> Sequence[Dependency]:
+    """Dependencies of routes that take `token`; with None they are open to all but other sites' pages."""
+
+    async def authorised(connection: HTTPConnection) -> None:
+        check_origin(connection.headers)
+        check_token(token, given_token(connection.headers.get("authorization")))
+
+    return [Depends(authorised)] + ([_scheme("token")] if token is not None else [])
+
+
+def admin_token_wanted(admin_token: str | None) -> Sequence[Dependency]:
+    """Dependencies of routes that change the server; without an admin token they are closed."""
+
+    async def authorised(connection: HTTPConnection) -> None:
+        check_origin(connection.headers)
+        if admin_token is None:
+            raise TinyVLAError(
+                "forbidden", "the server was started without --admin-token, so nobody may do this"
+            )
+        check_token(admin_token, given_token(connection.headers.get("authorization")))
+
+    return [Depends(authorised), _scheme("admin token")]
+
+
+def _scheme(name: str) -> Dependency:
+    """Tells the OpenAPI document of the scheme; the check is the other dependency's."""
+    return Security(HTTPBearer(scheme_name=name, auto_error=False))
