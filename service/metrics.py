@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from service.device_memory import memory_probes
+from service.policy_set import ServedPolicy
+from service.status.history import History
 from service.wire.messages import Timing
 
 _STAGES = ("decode", "queue", "encode", "sample", "total")
 # From a header's parsing (0.1 ms) to a run that no robot waits for (10 s).
+_TIMINGS = 16  # that may wait to be sorted into buckets: a tenth of a millisecond, all together
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -17,6 +24,8 @@ class Metrics:
     """Counters and histograms of one server; every method may be called from any thread."""
 
     def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.history = History()  # the last minutes, for the status page
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "tinyvla_requests",
@@ -31,12 +40,17 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._timings: deque[Timing] = deque()  # not yet in `_stages`
+        # Looking a label up takes longer than counting, and this is done for every request.
+        self._by_stage = [(stage, self._stages.labels(stage)) for stage in _STAGES]
+        self._by_answer: dict[tuple[str, str], Counter] = {}
         self._batch = Histogram(
             "tinyvla_batch_size",
             "Requests that shared a run.",
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )
+        self.queue_depth: Callable[[], int] = lambda: 0
         self._depth = Gauge("tinyvla_queue_depth", "Requests waiting for a run.", registry=self.registry)
         self._superseded = Counter(
             "tinyvla_superseded", "Waiting requests replaced by a newer one.", registry=self.registry
@@ -44,25 +58,76 @@ class Metrics:
         self._missed = Counter(
             "tinyvla_deadline_missed", "Requests dropped after their deadline.", registry=self.registry
         )
+        self._reused = Counter(
+            "tinyvla_features_reused", "Requests that reused what was seen before.", registry=self.registry
+        )
         self._policy = Gauge(
             "tinyvla_policy_info",
-            "The policy being served.",
+            "A loaded policy; 1.",
             ["policy", "runtime", "device"],
             registry=self.registry,
         )
+        self._active = Gauge(
+            "tinyvla_policy_active",
+            "1 for the policy that answers requests which name none.",
+            ["policy"],
+            registry=self.registry,
+        )
+        self._loads = Counter(
+            "tinyvla_policy_loads",
+            "Policies that were loaded, or refused.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._memory = Gauge(
+            "tinyvla_device_memory_bytes",
+            "Memory of the devices that policies run on; of the processor what this process uses.",
+            ["device", "kind"],
+            registry=self.registry,
+        )
+        self._devices: set[str] = set()  # of `_memory`
+        ProcessCollector(registry=self.registry)
+        self._listed: set[tuple[str, str, str]] = set()  # of `_policy`
 
     def answered(self, door: str, code: str) -> None:
         """One reply left: `code` is "ok" or the error's."""
-        self._requests.labels(door, code).inc()
+        counter = self._by_answer.get((door, code))
+        if counter is None:
+            counter = self._by_answer[door, code] = self._requests.labels(door, code)
+        counter.inc()
+        if code != "ok":
+            self.history.refused(code, time.monotonic())
+
+    def answers(self) -> list[tuple[str, str, int]]:
+        """(door, code, replies) since the start."""
+        return [
+            (sample.labels["door"], sample.labels["code"], int(sample.value))
+            for family in self._requests.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        ]
 
     def replied(self, timing: Timing) -> None:
         """One chunk was drawn for a request."""
-        for stage in _STAGES:
-            self._stages.labels(stage).observe(getattr(timing, stage) / 1e3)
+        self._timings.append(timing)
+        self.history.replied(timing.total, time.monotonic())
+        if len(self._timings) >= _TIMINGS:
+            self._observe()
+
+    def _observe(self) -> None:
+        """Sort what has come since the last time into buckets, which takes longer than a null policy's run."""
+        while self._timings:
+            try:
+                timing = self._timings.popleft()
+            except IndexError:  # another thread does the same
+                return
+            for stage, histogram in self._by_stage:
+                histogram.observe(getattr(timing, stage) / 1e3)
 
     def ran(self, batch: int) -> None:
         """The runtime ran once."""
         self._batch.observe(batch)
+        self.history.ran(batch, self.queue_depth(), time.monotonic())
 
     def superseded(self) -> None:
         """A waiting request was replaced."""
@@ -74,12 +139,33 @@ class Metrics:
 
     def watch_queue(self, depth: Callable[[], int]) -> None:
         """Read the queue's depth when scraped."""
+        self.queue_depth = depth
         self._depth.set_function(depth)
 
-    def serving(self, policy: str, runtime: str, device: str) -> None:
-        """Tell which policy answers."""
-        self._policy.labels(policy, runtime, device).set(1)
+    def reused(self) -> None:
+        """A request was answered from features of an earlier one."""
+        self._reused.inc()
+
+    def loaded(self, outcome: Literal["ok", "refused"]) -> None:
+        """A policy was loaded, or did not pass."""
+        self._loads.labels(outcome).inc()
+
+    def serving(self, policies: Sequence[ServedPolicy], active: ServedPolicy) -> None:
+        """Tell which policies are loaded; one caller at a time."""
+        listed = {(policy.label, policy.runtime, policy.device) for policy in policies}
+        for gone in self._listed - listed:
+            self._policy.remove(*gone)
+            self._active.remove(gone[0])
+        for one in listed:
+            self._policy.labels(*one).set(1)
+            self._active.labels(one[0]).set(one[0] == active.label)
+        self._listed = listed
+        for device in {policy.device for policy in policies} - self._devices:
+            self._devices.add(device)
+            for kind, probe in memory_probes(device).items():
+                self._memory.labels(device, kind).set_function(probe)
 
     def text(self) -> bytes:
         """Prometheus' text format."""
+        self._observe()
         return generate_latest(self.registry)
