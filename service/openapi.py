@@ -70,13 +70,45 @@ _REQUEST_FIELDS: dict[str, Any] = {
     "session": {"type": "string"},
     "seq": _INT64,
     "timestamp_ns": _INT64,
-    "deadline_ms": {"type": "number"},
+    "deadline_ms": {"type": "number", "description": "counted from arrival; late work is refused"},
+    "expects": {
+        "type": "string",
+        "description": "hash of the policy the client was made for, 12 characters or more",
+    },
+    "vl_max_age_ms": {
+        "type": "number",
+        "minimum": 0,
+        "description": "how old the features of this session's images may be; they are then not looked at",
+    },
 }
 _REQUEST = {
     "type": "object",
     "required": ["images", "state"],
     "properties": _REQUEST_FIELDS,
     "additionalProperties": False,
+}
+_ND = {
+    "type": "object",
+    "required": ["__numpy__", "dtype", "shape"],
+    "properties": {"__numpy__": _BASE64, "dtype": {"type": "string"}, "shape": _SHAPE},
+    "additionalProperties": False,
+}
+_OPENVLA: list[dict[str, Any]] = [
+    {
+        "type": "object",
+        "required": [camera],
+        "properties": {camera: _ND, "state": {"anyOf": [_ND, _NUMBERS]}, "instruction": {"type": "string"}},
+        "not": {"required": ["images"]},
+        "description": f"as {client} sends it: json-numpy arrays",
+    }
+    for camera, client in (("image", "OpenVLA"), ("full_image", "OpenVLA-OFT"))
+]
+_ENCODED = {
+    "type": "object",
+    "required": ["encoded"],
+    "properties": {"encoded": {"type": "string", "contentMediaType": "application/json"}},
+    "additionalProperties": False,
+    "description": "either of OpenVLA's bodies, as text",
 }
 _FORM = {
     "type": "object",
@@ -108,6 +140,10 @@ _REPLY = {
         "session": {"type": "string"},
         "seq": _INT64,
         "timestamp_ns": _INT64,
+        "vl_age_ms": {
+            "type": "number",
+            "description": "age of the features used, when vl_max_age_ms was given",
+        },
         "timing_ms": {
             "type": "object",
             "properties": {
@@ -117,13 +153,18 @@ _REPLY = {
         },
     },
 }
+_OPENVLA_REPLIES: list[dict[str, Any]] = [
+    {**_ND, "description": "OpenVLA: the first action"},
+    {"type": "array", "items": _ND, "description": "OpenVLA-OFT: the chunk"},
+    {"type": "string", "contentMediaType": "application/json", "description": "either, as text"},
+]
 _ANYTHING = {"description": "the same map in MessagePack"}
 
 ACT_REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": _REQUEST},
+            "application/json": {"schema": {"anyOf": [_REQUEST, *_OPENVLA, _ENCODED]}},
             "application/msgpack": {"schema": _ANYTHING},
             "multipart/form-data": {"schema": _FORM},
         },
@@ -145,7 +186,10 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 ACT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "a chunk of actions",
-        "content": {"application/json": {"schema": _REPLY}, "application/msgpack": {"schema": _ANYTHING}},
+        "content": {
+            "application/json": {"schema": {"anyOf": [_REPLY, *_OPENVLA_REPLIES]}},
+            "application/msgpack": {"schema": _ANYTHING},
+        },
     },
-    **problems(*(code for code in STATUS_BY_CODE if code != "forbidden")),
+    **problems(*STATUS_BY_CODE),
 }

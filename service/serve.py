@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import signal
-from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import FrameType
 
 from policy.errors import TinyVLAError, UsageError
 from policy.predictor import Predictor
-from service.auth import curl_line, is_loopback, make_token
+from service.auth import is_loopback, make_token
+from service.bundle_shelf import BundleSource
+from service.curve import read_curve_server
+from service.dropin.aliases import read_aliases
+from service.logs import configure_logs
+from service.paste import curl_line
+from service.policy_loader import Load
 from service.running import RunningServer
 from service.settings import ServeSettings, read_settings
+from service.tls import read_tls
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +34,7 @@ def main(argv: list[str]) -> int:
         TinyVLAError: a bundle that fails its hashes or its golden pair.
     """
     settings = read_settings(argv)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for chatty in ("uvicorn.error", "PIL"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+    flush_logs = configure_logs(settings.log_format, settings.log_level)
     token, token_made = settings.token, False
     if token is None and not is_loopback(settings.host):
         token, token_made = make_token(), True
@@ -42,21 +47,42 @@ def main(argv: list[str]) -> int:
         signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
 
     server = RunningServer(
-        predictor_maker(settings),
+        None,
+        also=first_loads(settings),
+        bundles=None if settings.null else bundle_source(settings),
         host=settings.host,
         port=settings.port,
         zmq_port=settings.zmq_port,
+        groot_port=settings.groot_port,
         token=token,
+        admin_token=settings.admin_token,
+        aliases=read_aliases(settings.alias),
+        max_body=settings.max_body_mb * 2**20,
+        tls=read_tls(settings.tls_cert, settings.tls_key),
+        curve=read_curve_server(settings.curve_key, settings.curve_clients),
         max_batch=settings.max_batch,
+        max_wait_ms=settings.max_wait_ms,
         queue_size=settings.queue_size,
+        grace_s=settings.grace_s,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     server.start()
+    log.debug("loading; the doors answer not_ready until the policy is warm")
     try:
         server.ready.add_done_callback(lambda _: news.put("loaded"))
         if news.get() == "loaded":
-            _announce(server, token, token_made)
+            _announce(server)
+            # What is loaded now stays: looking through it for garbage again and again would be somebody's late reply.
+            gc.collect()
+            gc.freeze()
+            if token_made:
+                flush_logs()
+                print(f"No --token was given for a public address, so this one was made: {token}", flush=True)
+                print(
+                    curl_line(server.http_url, token, server.ready.result().spec, settings.tls_cert),
+                    flush=True,
+                )
             news.get()
         log.info("stopping: queued work finishes, new work is refused")
     finally:
@@ -64,24 +90,32 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def predictor_maker(settings: ServeSettings) -> Callable[[], Predictor]:
-    """How the engine's thread loads what the settings ask for."""
+def first_loads(settings: ServeSettings) -> list[Load]:
+    """What the settings ask for, the one that is to be active first."""
     if settings.null:
-        from policy.null import NullPolicy
+        from policy.null import NullPolicy, read_contract
 
-        return lambda: NullPolicy(run_ms=settings.null_run_ms)
+        spec = None if settings.null_contract is None else read_contract(settings.null_contract)
+        return [Load(lambda: NullPolicy(spec, run_ms=settings.null_run_ms), activate=True)]
+    source = bundle_source(settings)
+    return [
+        Load(partial(source.open, path), str(path), activate=number == 0)
+        for number, path in enumerate(settings.bundle)
+    ]
 
-    def load() -> Predictor:
+
+def bundle_source(settings: ServeSettings) -> BundleSource:
+    """Where bundles come from later, and how all of them are loaded."""
+
+    def open_bundle(path: Path) -> Predictor:
         from policy.bundle import load_bundle
 
-        return load_bundle(
-            settings.bundle[0], runtime=settings.runtime, device=settings.device, threads=settings.threads
-        )
+        return load_bundle(path, settings.runtime, settings.device, settings.threads)
 
-    return load
+    return BundleSource(open_bundle, settings.bundle_root, settings.watch)
 
 
-def _announce(server: RunningServer, token: str | None, token_made: bool) -> None:
+def _announce(server: RunningServer) -> None:
     try:
         policy = server.ready.result()
     except (UsageError, TinyVLAError):
@@ -92,13 +126,11 @@ def _announce(server: RunningServer, token: str | None, token_made: bool) -> Non
             f"the policy cannot be loaded: {error!s:.300} (--log-level debug tells more)"
         ) from error
     log.info(
-        "ready: %s runtime=%s device=%s at %s and %s",
+        "ready: %s runtime=%s device=%s at %s and %s%s",
         policy.label,
         policy.runtime,
         policy.device,
         server.http_url,
         server.zmq_url,
+        f", GR00T at {server.groot_url}" if server.groot_url else "",
     )
-    if token_made:
-        print(f"No --token was given for a public address, so this one was made: {token}", flush=True)
-        print(curl_line(server.http_url, token, policy), flush=True)

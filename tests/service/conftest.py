@@ -95,6 +95,8 @@ def request_(everything: PolicySpec) -> ActRequest:
         seq=5,
         timestamp_ns=1_700_000_000_000_000_001,
         deadline_ms=60_000.0,
+        expects=everything.hash,
+        vl_max_age_ms=200.0,
     )
 
 

@@ -84,6 +84,7 @@ JSON_TABLE: dict[str, tuple[Callable[[dict], object], str, str]] = {
     "a prefix too long": (put(prefix=[[0.0] * 4] * 33), "contract_mismatch", "prefix"),
     "a prefix too narrow": (put(prefix=[[0.0] * 3]), "contract_mismatch", "prefix"),
     "NaN in the prefix": (put(prefix=[[NAN] * 4]), "contract_mismatch", "prefix"),
+    "a prefix whose mean overflows": (put(prefix=[[3e38] * 4]), "contract_mismatch", "prefix"),
     "an unknown sensor": (put(sensors={"oct": [[1.0]]}), "contract_mismatch", "sensors.oct"),
     "a window of the wrong channels": (put(sensors={"force": [[1.0]]}), "contract_mismatch", "sensors.force"),
     "a window too long": (put(sensors={"force": [[1.0, 1.0]] * 6}), "contract_mismatch", "sensors.force"),
@@ -93,6 +94,11 @@ JSON_TABLE: dict[str, tuple[Callable[[dict], object], str, str]] = {
     "an endless instruction": (put(instruction="a" * 5000), "malformed", "instruction"),
     "a session no text can hold": (put(session="\ud800"), "malformed", "session"),
     "NaN as deadline": (put(deadline_ms=NAN), "malformed", "deadline_ms"),
+    "another policy expected": (put(expects="0" * 64), "contract_mismatch", "expects"),
+    "too little of a hash expected": (put(expects="0123"), "malformed", "expects"),
+    "a hash as a number": (put(expects=123456789012), "malformed", "expects"),
+    "features from the future": (put(vl_max_age_ms=-1), "malformed", "vl_max_age_ms"),
+    "features of infinite age": (put(vl_max_age_ms=float("inf")), "malformed", "vl_max_age_ms"),
     "a deadline already over": (put(deadline_ms=0), "deadline_exceeded", "deadline_ms"),
     "an image as text": (image("abc"), "malformed", "images.corner4"),
     "an image in another format": (image({"gif": b64(picture("GIF"))}), "malformed", "images.corner4"),
@@ -197,8 +203,8 @@ def test_an_unknown_field_is_told_with_the_one_that_was_meant(
         b"null",
         b'"x"',
         b"\xff\xfe",
-        b"[" * 100_000,
-        b'{"a":' * 50_000,
+        b"[" * 20_000,
+        b'{"a":' * 5_000,
         b"9" * 9999,
     ],
     ids=lambda body: repr(body[:8]),
@@ -207,6 +213,26 @@ def test_an_unknown_field_is_told_with_the_one_that_was_meant(
 def test_a_body_that_does_not_parse_is_malformed(http: httpx.Client, body: bytes, headers: dict) -> None:
     problem = told(http.post("/act", content=body, headers=headers))
     assert (problem["code"], problem["field"]) == ("malformed", "body")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"[" * 20_001, JSON),
+        (b'{"a":' * 5_001, JSON),
+        (b"[" + b"0," * 200_001 + b"0]", JSON),
+        (json.dumps({"encoded": "[" * 20_001}).encode(), JSON),
+        (msgpack.packb([0] * 200_001), MSGPACK),
+        (msgpack.packb([[[0]]] * 70_000), MSGPACK),
+        (msgpack.packb({str(i): {} for i in range(5_000)}), MSGPACK),
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_a_body_that_would_hold_up_everybody_while_it_is_read_is_too_large(
+    http: httpx.Client, body: bytes, headers: dict
+) -> None:
+    problem = told(http.post("/act", content=body, headers=headers))
+    assert (problem["code"], problem["field"]) == ("too_large", "body")
 
 
 @pytest.mark.parametrize(
@@ -295,6 +321,7 @@ ZMQ_TABLE: dict[str, tuple[Callable[[list], object], str, str]] = {
     "a header that is no MessagePack": (lambda f: f.__setitem__(0, b"\xc1"), "malformed", "header"),
     "a header that is no map": (lambda f: f.__setitem__(0, msgpack.packb([1])), "malformed", "header"),
     "a header too large": (lambda f: f.__setitem__(0, b"x" * 2**21), "too_large", "header"),
+    "a header of many values": (_spoil_header(state=[0] * 10_001), "too_large", "header"),
     "another version": (_spoil_header(v=2), "malformed", "v"),
     "no such operation": (_spoil_header(op="kill"), "malformed", "op"),
     "an id that is no integer": (_spoil_header(id="1"), "malformed", "id"),
@@ -331,7 +358,7 @@ def test_zeromq_refuses_with_code_and_field(case: str, dealer: Any, request_: Ac
     answer = dealer.ask(frames)
     assert answer.error is not None
     assert (answer.error.code, answer.error.field) == (code, field)
-    unread = ("header that", "header too", "id that")
+    unread = ("header that", "header too", "header of", "id that")
     assert answer.id == (None if any(words in case for words in unread) else 17)
     assert zmq_frames.decode_reply(dealer.ask(zmq_frames.encode_request(request_, 18))).horizon == 48
 

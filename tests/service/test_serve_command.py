@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
+from policy.checksums import CHECKSUMS
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 ENVIRON = {key: value for key, value in os.environ.items() if not key.startswith("TINYVLA_")}
 FREE = ["--port", "0", "--zmq-port", "0"]
 
@@ -29,9 +34,9 @@ def command(*flags: str) -> list[str]:
 class Serving:
     """The process, and the lines it wrote until it was ready."""
 
-    def __init__(self, *flags: str, until: str) -> None:
+    def __init__(self, *flags: str, until: str, null: bool = True) -> None:
         self.process = subprocess.Popen(
-            command("--null", *FREE, *flags),
+            command(*(["--null", *FREE] if null else []), *flags),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -83,6 +88,46 @@ def test_it_says_when_it_is_ready_and_ends_well_on_a_signal(serve: type[Serving]
     rest, _ = serving.process.communicate(timeout=PATIENCE_S)
     assert serving.process.returncode == 0
     assert "Traceback" not in rest
+
+
+def test_sigterm_lets_queued_work_finish(serve: type[Serving]) -> None:
+    serving = serve("--null-run-ms", "800", "--max-batch", "1")  # type: ignore[call-arg]
+    blank = {"data": "AAAA", "shape": [1, 1, 3], "dtype": "uint8"}
+    body = {"images": {"corner4": blank}, "state": [0, 0, 0, 0]}
+    with ThreadPoolExecutor(3) as pool:
+        url = serving.url()
+        asked = [pool.submit(httpx.post, f"{url}/act", json=body, timeout=PATIENCE_S) for _ in range(3)]
+        while not re.search(r"tinyvla_queue_depth [12]\.0", httpx.get(f"{url}/metrics").text):
+            assert not all(one.done() for one in asked)
+        serving.process.send_signal(signal.SIGTERM)
+        assert [one.result(PATIENCE_S).status_code for one in asked] == [200] * 3
+    serving.process.communicate(timeout=PATIENCE_S)
+    assert serving.process.returncode == 0
+
+
+def test_work_that_outlasts_the_grace_time_is_abandoned(serve: type[Serving]) -> None:
+    # The first run is the warm-up's, so this one loads for an hour.
+    serving = serve("--null-run-ms", "3600000", "--grace-s", "0.1", "--log-level", "debug", until="loading")
+    serving.process.send_signal(signal.SIGTERM)
+    serving.process.communicate(timeout=PATIENCE_S)
+    assert serving.process.returncode == 0
+
+
+def test_several_bundles_are_served_and_the_first_is_active(tmp_path: Path) -> None:
+    shipped = ROOT / "bundles" / "metaworld8"
+    shutil.copytree(shipped, tmp_path / "renamed")
+    contract = tmp_path / "renamed" / "policy.json"
+    contract.write_text(json.dumps({**json.loads(contract.read_text()), "name": "renamed"}))
+    (tmp_path / "renamed" / CHECKSUMS).unlink(missing_ok=True)
+    flags = ["--bundle", str(shipped), "--bundle", str(tmp_path / "renamed"), "--threads", "1", *FREE]
+    serving = Serving(*flags, until="ready:", null=False)
+    try:
+        listed = httpx.get(f"{serving.url()}/policies", timeout=PATIENCE_S).json()
+        assert [policy["name"] for policy in listed["policies"]] == ["metaworld8", "renamed"]
+        assert listed["active"].startswith("metaworld8@")
+        assert listed["policies"][0]["why"]
+    finally:
+        serving.end()
 
 
 def test_a_public_address_gets_a_token_and_a_line_to_paste(serve: type[Serving]) -> None:

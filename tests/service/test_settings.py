@@ -9,22 +9,38 @@ from pathlib import Path
 import pytest
 
 from policy.errors import UsageError
+from policy.null import null_spec
+from service.serve import first_loads
 from service.settings import DEFAULT_BUNDLE, ServeSettings, read_settings
 
 # A value unlike the default for every setting, as text and as read.
 OTHER: dict[str, tuple[str, object]] = {
     "bundle": ("some/bundle", (Path("some/bundle"),)),
+    "bundle_root": ("tests", (Path("tests"),)),
+    "watch": ("tests", Path("tests")),
     "host": ("127.0.0.2", "127.0.0.2"),
     "port": ("81", 81),
     "zmq_port": ("82", 82),
+    "groot_port": ("83", 83),
     "token": ("s3cret", "s3cret"),
+    "admin_token": ("s3cret", "s3cret"),
+    "alias": ("observation/image=corner4", ("observation/image=corner4",)),
+    "max_body_mb": ("8", 8),
+    "tls_cert": ("some/cert.pem", Path("some/cert.pem")),
+    "tls_key": ("some/key.pem", Path("some/key.pem")),
+    "curve_key": ("some/server.key_secret", Path("some/server.key_secret")),
+    "curve_clients": ("some/robots", Path("some/robots")),
     "runtime": ("onnx", "onnx"),
     "device": ("cpu", "cpu"),
     "max_batch": ("3", 3),
+    "max_wait_ms": ("1.5", 1.5),
     "queue_size": ("4", 4),
+    "grace_s": ("5", 5.0),
     "threads": ("1", 1),
     "log_level": ("debug", "debug"),
+    "log_format": ("json", "json"),
     "null": ("1", True),
+    "null_contract": ("some/rig.json", Path("some/rig.json")),
     "null_run_ms": ("2.5", 2.5),
 }
 
@@ -54,6 +70,15 @@ def test_without_a_bundle_the_shipped_one_is_served() -> None:
         [], {"TINYVLA_BUNDLE": "", "TINYVLA_PORT": "", "TINYVLA_NULL": "0"}
     ) == read_settings([], {})
     assert DEFAULT_BUNDLE.parent.parent == Path(__file__).resolve().parents[2]
+    assert read_settings(["--watch", "tests"], {}).bundle == ()  # which may be empty, and fill later
+
+
+def test_bundles_and_roots_may_be_given_several_times() -> None:
+    two = (Path("tests"), Path("docs"))
+    flags = [f"--{name}={path}" for name in ("bundle", "bundle-root") for path in two]
+    environ = {f"TINYVLA_{name}": f"tests{os.pathsep}docs" for name in ("BUNDLE", "BUNDLE_ROOT")}
+    for settings in (read_settings(flags, {}), read_settings([], environ)):
+        assert (settings.bundle, settings.bundle_root) == (two, two)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +93,10 @@ def test_without_a_bundle_the_shipped_one_is_served() -> None:
         (["--threads", "0"], {}, "--threads"),
         (["--null-run-ms", "nan"], {}, "--null-run-ms"),
         (["stray"], {}, "stray"),
-        (["--bundle", "a", "--bundle", "b"], {}, "--bundle"),
-        ([], {"TINYVLA_BUNDLE": f"a{os.pathsep}b"}, "--bundle"),
+        (["--watch", "no/such"], {}, "--watch no/such: no such directory"),
+        (["--bundle-root", "tests", "--bundle-root", "no/such"], {}, "--bundle-root no/such"),
+        (["--max-wait-ms", "-1"], {}, "--max-wait-ms"),
+        (["--grace-s", "-1"], {}, "--grace-s"),
         ([], {"TINYVLA_PORT": "eighty"}, "TINYVLA_PORT"),
         ([], {"TINYVLA_DEVICE": "tpu"}, "TINYVLA_DEVICE"),
     ],
@@ -91,3 +118,24 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert end.value.code == 0
     told = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')}" in told for name in OTHER)
+
+
+def test_the_null_policy_takes_any_contract(tmp_path: Path) -> None:
+    path = tmp_path / "rig.json"
+    path.write_text(null_spec(cameras=("a", "b"), action_dim=6).model_dump_json())
+    (load,) = first_loads(read_settings(["--null", "--null-contract", str(path)], {}))
+    spec = load.make().spec
+    assert [camera.name for camera in spec.cameras] == ["a", "b"]
+    assert spec.action.dim == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("{}", "Field required"), ("no json", "Invalid JSON"), (None, "No such file")]
+)
+def test_a_contract_that_is_none_is_one_line(tmp_path: Path, text: str | None, told: str) -> None:
+    path = tmp_path / "rig.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=told) as caught:
+        first_loads(read_settings(["--null", "--null-contract", str(path)], {}))
+    assert "\n" not in str(caught.value)

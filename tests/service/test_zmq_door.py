@@ -119,7 +119,7 @@ def test_no_message_ends_the_server(dealer: Any, frames: list[bytes]) -> None:
     assert delimiter == b""
     error = zmq_frames.decode_answer(message).error
     assert error is not None
-    assert error.code == "malformed"
+    assert error.code in ("malformed", "too_large")
     assert dealer.ask(zmq_frames.encode_call("ping", 7)).id == 7
 
 
