@@ -1,0 +1,61 @@
+"""`tinyvla bench serve`: latency and throughput of a policy server's doors, as table, JSON and picture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from clients.bench.cases import Measurement
+from clients.bench.chart import write_chart
+from clients.bench.measure import measure
+from clients.bench.report import print_table, write_json
+from clients.bench.servers import servers
+from clients.bench.settings import BenchSettings, read_settings
+from clients.connect import connect
+from policy.errors import UsageError
+
+_WIDTH = 150  # of a table that goes into a file
+
+
+def main(argv: list[str]) -> int:
+    """0 when every case was measured.
+
+    Raises:
+        UsageError: flags that make no sense, a server that does not start or answer, a client that is not installed.
+    """
+    if not argv or argv[0] != "serve":
+        raise UsageError("there is: tinyvla bench serve; its flags: tinyvla bench serve --help")
+    return run(read_settings(argv[1:]))
+
+
+def run(settings: BenchSettings) -> int:
+    """Measure every case and write what came of it."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)
+    cases, measured = settings.cases(), list[Measurement]()
+    with servers(settings) as addresses:
+        client = connect(addresses.http, settings.token)
+        try:
+            spec = client.spec()
+        except ConnectionError as error:
+            raise UsageError(str(error)) from None
+        finally:
+            client.close()
+        for number, case in enumerate(cases, 1):
+            console.print(f"{number}/{len(cases)} {case}")
+            measured.append(measure(case, addresses, settings.token, spec, settings.seconds, settings.warmup))
+    print_table(console, measured)
+    shown = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(settings).items()}
+    del shown["token"]
+    write_json(settings.out / "bench.json", measured, shown, spec.label)
+    written = "bench.json"
+    try:
+        write_chart(settings.out / "bench.png", measured, f"tinyvla bench serve, {spec.label}")
+        written += " and bench.png"
+    except ImportError as error:
+        console.print(f"no picture: {error}; pip install 'tinyvla[sim]' brings matplotlib")
+    console.print(f"{written} in {settings.out}")
+    return 0
