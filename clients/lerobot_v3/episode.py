@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clients.lerobot_v3.streams import SensorStream
+
 _MAGIC = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}
 
 
@@ -23,6 +25,7 @@ class EpisodeArrays:
     action: np.ndarray  # float32 [T, K*A], the K actions of a frame oldest first
     environment_state: np.ndarray | None = None  # float32 [T, E], privileged
     extra: Mapping[str, Any] = field(default_factory=dict)  # JSON-able facts about the episode
+    sensors: Mapping[str, SensorStream] = field(default_factory=dict)  # name -> stream, at its own rate
 
     def __len__(self) -> int:
         return len(self.action)
@@ -67,6 +70,16 @@ class EpisodeArrays:
 def image_suffix(encoded: bytes) -> str | None:
     """`.jpg` or `.png` by the file's first bytes; None for anything else."""
     return next((suffix for magic, suffix in _MAGIC.items() if encoded.startswith(magic)), None)
+
+
+def encode_rgb(image: np.ndarray, quality: int) -> bytes:
+    """uint8 [H, W, 3] to JPEG without chroma subsampling (goal markers are a few pixels), or PNG at quality 0."""
+    out = io.BytesIO()
+    if quality:
+        Image.fromarray(image).save(out, "JPEG", quality=quality, subsampling=0)
+    else:
+        Image.fromarray(image).save(out, "PNG")
+    return out.getvalue()
 
 
 def decode_rgb(encoded: bytes) -> np.ndarray:

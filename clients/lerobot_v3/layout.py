@@ -22,6 +22,8 @@ INFO_PATH = "meta/info.json"
 STATS_PATH = "meta/stats.json"
 TASKS_PATH = "meta/tasks.parquet"
 STAGING_DIR = ".staging"
+JOURNALS_DIR = ".journals"
+"""What a recording in progress, or one that was cut off, consists of."""
 
 STATE = "observation.state"
 ENVIRONMENT_STATE = "observation.environment_state"
@@ -65,5 +67,6 @@ def dataset_files(root: Path) -> list[Path]:
     root = Path(root)
     meta = [root / name for name in (INFO_PATH, STATS_PATH, TASKS_PATH)]
     tables = [*(root / "data").glob(FILES_GLOB), *(root / "meta/episodes").glob(FILES_GLOB)]
-    files = [path for path in (*meta, *tables) if path.is_file()]
+    streams = (root / "sensors").glob("*/episode-*.np[yz]")
+    files = [path for path in (*meta, *tables, *streams) if path.is_file()]
     return sorted(files, key=lambda path: path.relative_to(root).as_posix())

@@ -52,6 +52,8 @@ def load_info(root: Path) -> dict[str, Any]:
 
 
 def _why_incomplete(root: Path) -> str:
+    if (root / layout.JOURNALS_DIR).is_dir():
+        return f"{root}: a recording in progress or cut off; `tinyvla recover {root}` finishes one that was cut off"
     staged = len(staged_keys(root))
     if staged or layout.dataset_files(root):
         return (

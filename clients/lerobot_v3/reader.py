@@ -16,6 +16,7 @@ from clients.lerobot_v3.columns import read_images, read_vectors
 from clients.lerobot_v3.episode import EpisodeArrays
 from clients.lerobot_v3.facts import DatasetFacts
 from clients.lerobot_v3.opening import load_episode_rows, load_info, load_json, readable
+from clients.lerobot_v3.streams import SensorFacts, SensorStream, read_stream
 from clients.lerobot_v3.tasks import read_tasks
 from policy.errors import UsageError
 
@@ -32,6 +33,7 @@ class LeRobotDataset:
         self.info: dict[str, Any] = load_info(self.root)
         with readable(self.root / layout.INFO_PATH):
             self.facts = DatasetFacts.from_info(self.info)
+            self.sensors: dict[str, SensorFacts] = SensorFacts.all_from(self.facts.free)
         stats_path, tasks_path = self.root / layout.STATS_PATH, self.root / layout.TASKS_PATH
         told = load_json(stats_path)
         with readable(stats_path):
@@ -95,7 +97,20 @@ class LeRobotDataset:
                 action=arrays[layout.ACTION],
                 environment_state=arrays.get(layout.ENVIRONMENT_STATE),
                 extra=self.extra_of(index),
+                sensors={name: self.stream(index, name) for name in self.sensors},
             )
+
+    def stream(self, index: int, name: str) -> SensorStream:
+        """A sensor's samples of one episode, mapped from the disk.
+
+        Raises:
+            IndexError: no such episode.
+            UsageError: no such sensor, or its files are missing or damaged.
+        """
+        self._row(index)
+        if name not in self.sensors:
+            raise UsageError(f"{self.root}: no sensor {name!r}; it has {sorted(self.sensors) or 'none'}")
+        return read_stream(self.root, name, index)
 
     def episodes(self) -> Iterator[EpisodeArrays]:
         """All episodes in order, one in memory at a time."""

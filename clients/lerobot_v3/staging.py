@@ -17,6 +17,7 @@ from clients.lerobot_v3.atomic import write_atomically
 from clients.lerobot_v3.columns import read_vectors, vector_column
 from clients.lerobot_v3.episode import EpisodeArrays
 from clients.lerobot_v3.layout import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STAGING_DIR, STATE, image_key
+from clients.lerobot_v3.streams import stage_streams
 from policy.errors import UsageError
 
 FORMAT = "tinyvla-staged/1"
@@ -50,6 +51,7 @@ def stage_episode(root: Path, key: str, episode: EpisodeArrays) -> Path:
     """
     path = staged_path(root, key)
     episode.check()
+    stage_streams(Path(root), key, episode.sensors, len(episode))
     facts = {
         "format": FORMAT,
         "task": episode.task,

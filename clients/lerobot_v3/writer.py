@@ -12,6 +12,7 @@ from clients.lerobot_v3.columns import data_schema
 from clients.lerobot_v3.facts import INDEX_FEATURES, DatasetFacts
 from clients.lerobot_v3.rolling import RollingParquet
 from clients.lerobot_v3.staging import StagedEpisode, load_staged, staged_keys, staged_path
+from clients.lerobot_v3.streams import SensorFacts, publish_streams, remove_staged_streams
 from clients.lerobot_v3.tables import EpisodeTable, data_table, episode_row, index_columns
 from clients.lerobot_v3.tasks import write_tasks
 from policy.errors import UsageError
@@ -40,6 +41,7 @@ def finalize_dataset(
     _remove_unfinished(root)
     running, tasks = stats.RunningStats(), dict[str, int]()
     frames = 0
+    sensors = list(SensorFacts.all_from(facts.free))
 
     sizes: dict[str, Any] = {"size_in_mb": data_files_size_in_mb, "chunks_size": chunks_size}
     features = facts.features()
@@ -53,6 +55,7 @@ def finalize_dataset(
             path = staged_path(root, key)
             staged = load_staged(path)
             _check_shape(staged, facts, path)
+            publish_streams(root, key, episode_index, sensors)
             task_index = tasks.setdefault(staged.episode.task, len(tasks))
             indices = index_columns(len(staged.episode), facts.fps, episode_index, frames, task_index)
             with writable(root):
@@ -81,7 +84,7 @@ def finalize_dataset(
     info = _info(facts, totals, data_files_size_in_mb, chunks_size)
     write_json_atomically(root / layout.INFO_PATH, info)
     if not keep_staging:
-        _remove_staged(root, keys_in_order)
+        _remove_staged(root, keys_in_order, sensors)
 
 
 def _check_request(root: Path, keys: Sequence[str]) -> None:
@@ -105,10 +108,11 @@ def _remove_unfinished(root: Path) -> None:
         path.unlink()
 
 
-def _remove_staged(root: Path, keys: Sequence[str]) -> None:
+def _remove_staged(root: Path, keys: Sequence[str], sensors: Sequence[str]) -> None:
     """Drop the episodes that are now in the dataset; others, and their directory, stay."""
     for key in keys:
         staged_path(root, key).unlink()
+        remove_staged_streams(root, key, sensors)
     directory = root / layout.STAGING_DIR
     for leftover in directory.glob(".*.tmp"):
         leftover.unlink()

@@ -1,0 +1,81 @@
+"""One demonstration on the simulated needle rig, from one seed: pictures, states, actions and the 650 Hz stream."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clients.lerobot_v3 import EpisodeArrays, SensorFacts, SensorStream
+from clients.rig_sim.live import encode_view
+from clients.rig_sim.lockstep import NeedleRigSim
+from clients.rig_sim.scene import RigRenderer
+from clients.robots.needle_rig_contract import SENSOR, sensor_spec
+from trainer.expert import Attempt
+from trainer.expert_needle_rig import Perturbation, expert_action
+
+# Control steps recorded after success, so that a demonstration also shows staying at depth.
+_LINGER_STEPS = (10, 31)
+
+
+def sensor_facts() -> dict[str, SensorFacts]:
+    """What a dataset says of its streams."""
+    spec = sensor_spec()
+    return {SENSOR: SensorFacts(spec.channels, spec.rate_hz, spec.window, spec.units)}
+
+
+def demonstrate_needle_rig(
+    sim: NeedleRigSim, renderer: RigRenderer, seed: int, *, noise: float, frame_every: int, quality: int
+) -> Attempt:
+    """Roll the expert out; same arguments, same bytes. A failed attempt has no episode.
+
+    Args:
+        noise: largest push, as a fraction of the action's limit; the pushed action is executed, the clean one stored.
+        frame_every: control steps (1/20 s) per recorded frame.
+        quality: of the JPEGs.
+    """
+    rng = np.random.default_rng(seed)
+    sim.reset(int(rng.integers(2**31)))
+    perturbation = Perturbation(rng, noise)
+    linger = int(rng.integers(*_LINGER_STEPS))
+    images: dict[str, list[bytes]] = {view: [] for view in sim.cameras}
+    states, privileged, actions, frame_times = [], [], [], []
+    ends_at: int | None = None
+    while ends_at is None or sim.steps < ends_at:
+        snapshot = sim.snapshot()
+        for view, image in renderer.render(snapshot.layout, snapshot.pose).items():
+            images[view].append(encode_view(image, quality))
+        states.append(sim.state)
+        privileged.append(sim.environment_state)
+        frame_times.append(sim.core.time)
+        chunk = []
+        for _ in range(frame_every):
+            clean = expert_action(sim.core)
+            chunk.append(clean)
+            sim.step(perturbation.executed(clean, sim.core))
+        actions.append(np.concatenate(chunk))
+        if sim.done and not sim.success:
+            return Attempt(False, None)
+        if sim.success and ends_at is None:
+            ends_at = sim.steps + linger
+    times, values = sim.stream()
+    metrics = sim.core.stages.metrics()
+    if metrics.aborted is not None:
+        return Attempt(False, None)
+    extra = {
+        "task": sim.task,
+        "seed": seed,
+        "scene_seed": sim.core.seed,
+        "gauge": sim.core.layout.gauge,
+        "control_steps": sim.steps,
+        "noise": noise,
+        "metrics": metrics.to_json(),
+    }
+    episode = EpisodeArrays(
+        task=sim.instruction,
+        images=images,
+        state=np.stack(states),
+        action=np.stack(actions),
+        environment_state=np.stack(privileged),
+        extra=extra,
+        sensors={SENSOR: SensorStream(times, values, np.array(frame_times))},
+    )
+    return Attempt(True, episode)
