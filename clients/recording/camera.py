@@ -1,0 +1,100 @@
+"""Looks at the marked instants and pairs what was seen with the commands that followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from clients.lerobot_v3 import encode_rgb
+from clients.recording.journal import JournalFrame
+from clients.recording.messages import Frame, Mark, RecordingCounts
+from clients.robots.base import RobotObservation
+from policy.spec import SensorSpec
+
+# As `tinyvla collect`: a policy must not learn to tell recordings from demonstrations by their artefacts.
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A frame whose commands are still to come."""
+
+    mark: Mark
+    observation: RobotObservation
+    files: dict[str, bytes]
+
+
+class RecordingCamera:
+    """Used by one thread.
+
+    Args:
+        counts: where a frame that cannot be used is counted.
+        log: told about the first one of a kind.
+    """
+
+    def __init__(self, counts: RecordingCounts, log: Callable[[str], None]) -> None:
+        self._counts, self._log = counts, log
+        self._seen: _Seen | None = None
+        self._told = False
+
+    def take(self, mark: Mark) -> Frame | None:
+        """The frame that this mark completes, if its own instant was seen and no mark is missing between."""
+        seen, self._seen = self._seen, None
+        if mark.look is not None:
+            self._seen = self._look(mark)
+        if seen is None or not _follows(mark, seen.mark):
+            return None
+        sizes = {name: image.shape[:2] for name, image in seen.observation.images.items()}
+        state = np.asarray(seen.observation.state, np.float32)
+        sensors = {
+            spec.name: np.asarray(seen.observation.sensors.get(spec.name, _nothing(spec)), np.float16)
+            for spec in mark.episode.sensors
+        }
+        frame = JournalFrame(seen.mark.period, seen.files, state, mark.commands, mark.held, sensors)
+        return Frame(mark.episode, sizes, frame)
+
+    def _look(self, mark: Mark) -> _Seen | None:
+        assert mark.look is not None
+        try:
+            observation = mark.look()
+            if (wrong := _wrong_with(observation, mark)) is None and observation is not None:
+                files = {name: encode_rgb(image, JPEG_QUALITY) for name, image in observation.images.items()}
+                return _Seen(mark, observation, files)
+        except Exception as error:  # a driver's, which the receiver meets too and tells in its own way
+            wrong = f"{type(error).__name__}: {error}"
+        self._counts.unusable += 1
+        if not self._told:
+            self._told = True
+            self._log(f"recording: a frame is left out: {wrong}")
+        return None
+
+
+def _nothing(spec: SensorSpec) -> np.ndarray:
+    return np.zeros((0, spec.channels), np.float16)
+
+
+def _wrong_with(observation: RobotObservation | None, mark: Mark) -> str | None:
+    if observation is None:
+        return "the robot has no observation yet"
+    if not observation.images:
+        return "the robot has no camera image"
+    if not np.isfinite(observation.state).all():
+        return "its state holds NaN or infinity"
+    for spec in mark.episode.sensors:
+        window = observation.sensors.get(spec.name)
+        # Beyond what 16 bits hold counts as infinite.
+        if window is not None and not (np.abs(window) <= np.finfo(np.float16).max).all():
+            return f"{spec.name} holds NaN, infinity or more than 16 bits can"
+    if mark.live and observation.captured_at - mark.at > mark.episode.frame_s:
+        return "it was taken after the next frame's instant"
+    return None
+
+
+def _follows(mark: Mark, before: Mark) -> bool:
+    """The very next frame of the same episode, and at its time: a real robot moves on while control is held up."""
+    episode = mark.episode
+    if episode is not before.episode or mark.period != before.period + episode.every:
+        return False
+    return not mark.live or mark.at - before.at < 2 * episode.frame_s
