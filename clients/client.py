@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from policy.spec import PolicySpec
-from service.wire.messages import ActReply, ActRequest
+if TYPE_CHECKING:
+    from policy.spec import PolicySpec
+    from service.wire.messages import ActReply, ActRequest
 
 
 class PolicyClient(Protocol):
@@ -31,3 +32,15 @@ class PolicyClient(Protocol):
     def close(self) -> None:
         """Release the connection; no call may follow."""
         ...
+
+
+class AsyncPolicyClient(Protocol):
+    """`PolicyClient` for one event loop, with the same errors. Calls may overlap."""
+
+    async def spec(self) -> PolicySpec: ...
+
+    async def act(self, request: ActRequest) -> ActReply: ...
+
+    async def reset(self, session: str) -> None: ...
+
+    async def close(self) -> None: ...

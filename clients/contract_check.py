@@ -2,9 +2,55 @@
 
 from __future__ import annotations
 
-from clients.robots.base import RobotInfo
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from policy.errors import TinyVLAError, contract_mismatch
-from policy.spec import PolicySpec
+
+if TYPE_CHECKING:
+    from clients.robots.base import RobotInfo
+    from policy.spec import PolicySpec
+
+
+@dataclass(frozen=True)
+class Expects:
+    """The robot's side of the contract; what is None is not compared."""
+
+    cameras: Sequence[str] | None = None  # it can send these; the policy may look at fewer
+    sensors: Sequence[str] | None = None  # likewise
+    state_names: Sequence[str] | None = None  # in this order
+    action_names: Sequence[str] | None = None  # in this order
+    action_kind: str | None = None  # delta, absolute or velocity
+    rate_hz: float | None = None  # at which it executes actions
+
+    def check(self, spec: PolicySpec) -> list[str]:
+        """Compare with a policy's contract.
+
+        Returns:
+            Warnings, a line each: as many states or actions, under other names.
+
+        Raises:
+            TinyVLAError: `contract_mismatch`, naming what does not fit.
+        """
+        if self.cameras is not None:
+            missing = sorted({camera.name for camera in spec.cameras} - set(self.cameras))
+            if missing:
+                raise contract_mismatch("images", f"cameras {', '.join(missing)}", _those(self.cameras))
+        if self.sensors is not None:
+            needed = sorted(s.name for s in spec.sensors if not s.optional and s.name not in self.sensors)
+            if needed:
+                raise contract_mismatch("sensors", ", ".join(needed), _those(self.sensors))
+        if self.action_kind not in (None, spec.action.kind):
+            raise contract_mismatch(
+                "action", f"{spec.action.kind} actions", f"a robot of {self.action_kind} ones"
+            )
+        if self.rate_hz is not None and not same_rate(self.rate_hz, spec):
+            raise contract_mismatch("action.rate_hz", f"{spec.action.rate_hz:g} Hz", f"{self.rate_hz:g} Hz")
+        return [
+            *_names("state", spec.state.names, self.state_names),
+            *_names("action", spec.action.names, self.action_names),
+        ]
 
 
 def check_robot(spec: PolicySpec, info: RobotInfo, control_rate_hz: float | None = None) -> list[str]:
@@ -21,26 +67,11 @@ def check_robot(spec: PolicySpec, info: RobotInfo, control_rate_hz: float | None
     Raises:
         TinyVLAError: `contract_mismatch`, naming what does not fit.
     """
-    missing = sorted({camera.name for camera in spec.cameras} - set(info.cameras))
-    if missing:
-        raise contract_mismatch(
-            "images", f"cameras {', '.join(missing)}", f"the robot has {', '.join(info.cameras) or 'none'}"
-        )
-    needed = sorted(s.name for s in spec.sensors if not s.optional and s.name not in info.sensors)
-    if needed:
-        raise contract_mismatch(
-            "sensors", ", ".join(needed), f"the robot has {', '.join(info.sensors) or 'none'}"
-        )
-    if spec.action.kind != info.action_kind:
-        raise contract_mismatch(
-            "action", f"{spec.action.kind} actions", f"a robot of {info.action_kind} ones"
-        )
-    warnings = [
-        *_names("state", spec.state.names, info.state_names),
-        *_names("action", spec.action.names, info.action_names),
-    ]
+    warnings = Expects(
+        info.cameras, info.sensors, info.state_names, info.action_names, info.action_kind
+    ).check(spec)
     rate = control_rate_hz or info.control_rate_hz
-    if abs(rate - spec.action.rate_hz) > 0.01 * spec.action.rate_hz:
+    if not same_rate(rate, spec):
         line = f"the policy's actions are meant for {spec.action.rate_hz:g} Hz, control runs at {rate:g} Hz"
         if control_rate_hz is None:
             raise TinyVLAError(
@@ -54,12 +85,21 @@ def check_robot(spec: PolicySpec, info: RobotInfo, control_rate_hz: float | None
     return warnings
 
 
-def _names(field: str, wanted: tuple[str, ...], given: tuple[str, ...]) -> list[str]:
-    if len(wanted) != len(given) or (wanted != given and set(wanted) == set(given)):
+def same_rate(rate_hz: float, spec: PolicySpec) -> bool:
+    """Within a hundredth: a robot's 79.8 Hz are the policy's 80."""
+    return abs(rate_hz - spec.action.rate_hz) <= 0.01 * spec.action.rate_hz
+
+
+def _those(names: Sequence[str]) -> str:
+    return f"the robot has {', '.join(names) or 'none'}"
+
+
+def _names(field: str, wanted: tuple[str, ...], given: Sequence[str] | None) -> list[str]:
+    if given is None or wanted == tuple(given):
+        return []
+    if len(wanted) != len(given) or set(wanted) == set(given):
         # The same names in another order would send every value to the wrong place.
         raise contract_mismatch(
             field, f"[{len(wanted)}] ({', '.join(wanted)})", f"[{len(given)}] ({', '.join(given)})"
         )
-    if wanted == given:
-        return []
     return [f"{field}: the policy calls it ({', '.join(wanted)}), the robot ({', '.join(given)})"]

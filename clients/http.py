@@ -1,98 +1,141 @@
-"""A policy behind HTTP: MessagePack over one kept-alive connection."""
+"""A policy behind HTTP: MessagePack over kept-alive connections, blocking (`HttpClient`) or async."""
 
 from __future__ import annotations
 
-from typing import Any
+import ssl
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
 
-from policy.errors import TinyVLAError
-from policy.spec import PolicySpec
+from clients.client_calls import AsyncCalls, BlockingCalls
+from clients.client_options import ClientOptions
+from clients.conversation import Call, read_spec
+from policy.errors import TinyVLAError, UsageError
 from service.wire import json_codec, msgpack_codec
-from service.wire.images import ImageFormat
 from service.wire.messages import ActReply, ActRequest
 
+if TYPE_CHECKING:
+    from policy.spec import PolicySpec
 
-class HttpClient:
+
+class HttpClient(BlockingCalls):
     """See `clients.client.PolicyClient`.
 
     Args:
         url: such as ``http://127.0.0.1:8000``.
         token: the server's bearer token.
-        policy: `name` or `name@hash` of the policy to ask; None is the active one.
-        image_format: how images travel; `raw` where the network is fast, `jpeg` where it is not.
-        quality: of JPEG, 1 to 95.
-        timeout_s: longest wait for an answer.
+        options: see `ClientOptions`.
+
+    Raises:
+        UsageError: the options' `ca_file` holds no certificates.
     """
 
-    def __init__(
-        self,
-        url: str,
-        token: str | None = None,
-        *,
-        policy: str | None = None,
-        image_format: ImageFormat = "raw",
-        quality: int = 90,
-        timeout_s: float = 5.0,
-    ) -> None:
-        self.url = url.rstrip("/")
-        self._policy = policy
-        self._image_format = image_format
-        self._quality = quality
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+    def __init__(self, url: str, token: str | None = None, options: ClientOptions | None = None) -> None:
+        url, options = url.rstrip("/"), options or ClientOptions()
+        super().__init__(url, _HttpLanguage(url, token, options), options)
         # trust_env: a proxy set for the web must not stand between a robot and its server.
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False)
-
-    def spec(self) -> PolicySpec:
-        """The contract of the policy that `act` asks."""
-        name = self._policy
-        if name is None:
-            name = str(self._json("/policies").get("active"))
-        try:
-            return PolicySpec.model_validate(self._json(f"/policies/{quote(name, safe='')}"))
-        except ValidationError as error:
-            raise ConnectionError(f"{self.url} answered no policy spec: {error!s:.200}") from None
-
-    def act(self, request: ActRequest) -> ActReply:
-        """One observation in, one chunk out."""
-        body = msgpack_codec.encode_request(request, image_format=self._image_format, quality=self._quality)
-        headers = {"Content-Type": msgpack_codec.CONTENT_TYPE, "Accept": msgpack_codec.CONTENT_TYPE}
-        response = self._send(self._http.build_request("POST", "/act", content=body, headers=headers))
-        try:
-            return msgpack_codec.decode_reply(response.content)
-        except TinyVLAError as error:
-            raise ConnectionError(f"{self.url}: {error}") from None
-
-    def reset(self, session: str) -> None:
-        """Nothing to do: a blocking client has nothing waiting on the server that could be forgotten."""
+        self._http = httpx.Client(trust_env=False, verify=_trusted(options))
 
     def close(self) -> None:
         self._http.close()
 
-    def _json(self, path: str) -> dict[str, Any]:
-        body = self._send(self._http.build_request("GET", path)).content
+    def _exchange(self, question: httpx.Request, left_s: float) -> httpx.Response:
         try:
-            return json_codec.parse(body)
-        except TinyVLAError as error:
-            raise ConnectionError(f"{self.url}{path}: {error}") from None
-
-    def _send(self, request: httpx.Request) -> httpx.Response:
-        try:
-            response = self._http.send(request)
-        except httpx.TimeoutException as error:
-            raise ConnectionError(f"{self.url} did not answer in time ({type(error).__name__})") from None
-        except httpx.TransportError:
-            # A kept-alive connection that the server closed meanwhile fails like this; a new one may not.
-            response = self._send_again(request)
-        if response.is_success:
-            return response
-        binary = response.headers.get("content-type", "").startswith(msgpack_codec.CONTENT_TYPE)
-        raise (msgpack_codec if binary else json_codec).decode_error(response.content)
-
-    def _send_again(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return self._http.send(request)
+            response = self._http.send(_within(question, left_s))
         except httpx.TransportError as error:
-            raise ConnectionError(f"no connection to {self.url}: {error or type(error).__name__}") from None
+            raise _no_answer(self.url, error) from None
+        return _accepted(response)
+
+
+class AsyncHttpClient(AsyncCalls):
+    """See `clients.client.AsyncPolicyClient`; calls may overlap. Arguments are those of `HttpClient`."""
+
+    def __init__(self, url: str, token: str | None = None, options: ClientOptions | None = None) -> None:
+        url, options = url.rstrip("/"), options or ClientOptions()
+        super().__init__(url, _HttpLanguage(url, token, options), options)
+        self._http = httpx.AsyncClient(trust_env=False, verify=_trusted(options))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def _exchange(self, question: httpx.Request, left_s: float) -> httpx.Response:
+        try:
+            response = await self._http.send(_within(question, left_s))
+        except httpx.TransportError as error:
+            raise _no_answer(self.url, error) from None
+        return _accepted(response)
+
+
+def _trusted(options: ClientOptions) -> ssl.SSLContext | bool:
+    """Whose certificates are believed."""
+    if options.ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=options.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"{options.ca_file}: no certificates to trust: {error.strerror or error}") from None
+
+
+class _HttpLanguage:
+    """Calls as HTTP requests and responses."""
+
+    def __init__(self, url: str, token: str | None, options: ClientOptions) -> None:
+        self._url, self._options = url, options
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def ask_spec(self) -> Call[httpx.Request, httpx.Response, PolicySpec]:
+        name = self._options.policy
+        if name is None:
+            name = str(self._json((yield self._get("/policies"))).get("active"))
+        return read_spec(self._json((yield self._get(f"/policies/{quote(name, safe='')}"))), self._url)
+
+    def ask_act(self, request: ActRequest) -> Call[httpx.Request, httpx.Response, ActReply]:
+        options = self._options
+        body = msgpack_codec.encode_request(
+            request, image_format=options.image_format, quality=options.quality
+        )
+        headers = {"Content-Type": msgpack_codec.CONTENT_TYPE, "Accept": msgpack_codec.CONTENT_TYPE}
+        response = yield httpx.Request(
+            "POST", f"{self._url}/act", content=body, headers=headers | self._headers
+        )
+        try:
+            return msgpack_codec.decode_reply(response.content)
+        except TinyVLAError as error:
+            raise ConnectionError(f"{self._url}: {error}") from None
+
+    def ask_reset(self, session: str) -> Call[httpx.Request, httpx.Response, None]:
+        yield httpx.Request(
+            "DELETE", f"{self._url}/sessions/{quote(session, safe='')}", headers=self._headers
+        )
+
+    def _get(self, path: str) -> httpx.Request:
+        return httpx.Request("GET", f"{self._url}{path}", headers=self._headers)
+
+    def _json(self, response: httpx.Response) -> dict[str, Any]:
+        try:
+            return json_codec.parse(response.content)
+        except TinyVLAError as error:
+            raise ConnectionError(f"{response.request.url}: {error}") from None
+
+
+def _within(question: httpx.Request, seconds: float) -> httpx.Request:
+    question.extensions["timeout"] = httpx.Timeout(seconds).as_dict()
+    return question
+
+
+def _accepted(response: httpx.Response) -> httpx.Response:
+    """The response, or the error that it tells."""
+    if response.is_success:
+        return response
+    binary = response.headers.get("content-type", "").startswith(msgpack_codec.CONTENT_TYPE)
+    error = (msgpack_codec if binary else json_codec).decode_error(response.content)
+    seconds = response.headers.get("retry-after", "")
+    error.retry_after_s = float(seconds) if seconds.isdecimal() else None
+    raise error
+
+
+def _no_answer(url: str, error: httpx.TransportError) -> ConnectionError:
+    if isinstance(error, httpx.TimeoutException):
+        return ConnectionError(f"{url} did not answer in time ({type(error).__name__})")
+    return ConnectionError(f"no connection to {url}: {error or type(error).__name__}")

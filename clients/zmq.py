@@ -1,124 +1,195 @@
-"""A policy behind ZeroMQ: one DEALER socket, arrays sent from where they lie."""
+"""A policy behind ZeroMQ: a DEALER socket, arrays sent from where they lie; blocking (`ZmqClient`) or async."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Mapping
+from typing import TypeVar
 
 import zmq
-from pydantic import ValidationError
+import zmq.asyncio
 
-from policy.errors import TinyVLAError
-from policy.spec import PolicySpec
+from clients.client_calls import AsyncCalls, BlockingCalls
+from clients.client_options import ClientOptions
+from clients.zmq_calls import Question, ZmqLanguage, accepted, read_answer
 from service.wire import zmq_frames
-from service.wire.images import ImageFormat
-from service.wire.messages import ActReply, ActRequest
+
+Socket = TypeVar("Socket", bound=zmq.Socket)
 
 
-class ZmqClient:
+class ZmqClient(BlockingCalls):
     """See `clients.client.PolicyClient`.
 
     Args:
         url: such as ``tcp://127.0.0.1:5570``.
         token: the server's bearer token.
-        policy: `name` or `name@hash` of the policy to ask; None is the active one.
-        image_format: how images travel; `raw` where the network is fast, `jpeg` where it is not.
-        quality: of JPEG, 1 to 95.
-        timeout_s: longest wait for an answer.
+        options: see `ClientOptions`.
+
+    Raises:
+        ConnectionError: the address is none.
+        UsageError: a key file of the options is none.
     """
 
-    def __init__(
-        self,
-        url: str,
-        token: str | None = None,
-        *,
-        policy: str | None = None,
-        image_format: ImageFormat = "raw",
-        quality: int = 90,
-        timeout_s: float = 5.0,
-    ) -> None:
-        self.url = url
-        self._token = token
-        self._policy = policy
-        self._image_format = image_format
-        self._quality = quality
-        self._timeout_s = timeout_s
-        self._next_id = 0
+    def __init__(self, url: str, token: str | None = None, options: ClientOptions | None = None) -> None:
+        options = options or ClientOptions()
+        super().__init__(url, ZmqLanguage(url, token, options), options)
         self._context = zmq.Context()
-        try:
-            self._socket = self._connect()
-        except zmq.ZMQError as error:
-            self._context.term()
-            raise ConnectionError(f"{url} is no address to connect to: {error}") from None
-
-    def spec(self) -> PolicySpec:
-        """The contract of the policy that `act` asks."""
-        answer = self._call("spec", {"policy": self._policy} if self._policy else {})
-        try:
-            return PolicySpec.model_validate(answer.fields.get("spec"))
-        except ValidationError as error:
-            raise ConnectionError(f"{self.url} answered no policy spec: {error!s:.200}") from None
-
-    def act(self, request: ActRequest) -> ActReply:
-        """One observation in, one chunk out."""
-        call_id = self._new_id()
-        message = zmq_frames.encode_request(
-            request,
-            call_id,
-            token=self._token,
-            image_format=self._image_format,
-            quality=self._quality,
-        )
-        answer = self._exchange(call_id, message)
-        try:
-            return zmq_frames.decode_reply(answer)
-        except TinyVLAError as error:
-            raise ConnectionError(f"{self.url}: {error}") from None
-
-    def reset(self, session: str) -> None:
-        """Forget what waits on the server for a session."""
-        self._call("reset", {"session": session})
+        self._socket = _connected(self._context, url, options)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
 
     def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=0)
         self._context.term()
 
-    def _call(self, op: str, fields: Mapping[str, object]) -> zmq_frames.Answer:
-        call_id = self._new_id()
-        return self._exchange(call_id, zmq_frames.encode_call(op, call_id, token=self._token, fields=fields))
+    def _exchange(self, question: Question, left_s: float) -> zmq_frames.Answer:
+        call_id, message = question
+        deadline = time.monotonic() + left_s
+        # What broke before this call is no concern of it.
+        while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._monitor.recv_multipart()
+        room = int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT
+        if not room and not self._socket.poll(_milliseconds(deadline), zmq.POLLOUT):
+            raise _late(self.url, self._options)
+        self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
+        while ready := dict(self._poller.poll(_milliseconds(deadline))):
+            if self._socket in ready:
+                answer = read_answer(
+                    [frame.buffer for frame in self._socket.recv_multipart(copy=False)], self.url
+                )
+                # Without an id the server could not read the message; with another one that call is over.
+                if answer.id in (call_id, None):
+                    return accepted(answer)
+            elif self._monitor in ready:
+                self._monitor.recv_multipart()
+                raise _broken(self.url)
+        raise _late(self.url, self._options)
 
-    def _new_id(self) -> int:
-        self._next_id += 1
-        return self._next_id
 
-    def _connect(self) -> zmq.Socket:
-        socket: zmq.Socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.IPV6, "[" in self.url)
-        try:
-            socket.connect(self.url)
-        except zmq.ZMQError:
-            socket.close()
-            raise
-        return socket
+class AsyncZmqClient(AsyncCalls):
+    """See `clients.client.AsyncPolicyClient`; calls may overlap, and replies are told apart by their ids.
 
-    def _exchange(self, call_id: int, message: zmq_frames.Frames) -> zmq_frames.Answer:
-        """Send and wait; raises the error that the server answered."""
-        deadline = time.monotonic() + self._timeout_s
-        self._socket.send_multipart(message, copy=False)
-        while self._socket.poll(max(0, math.ceil((deadline - time.monotonic()) * 1e3))):
-            parts = [frame.buffer for frame in self._socket.recv_multipart(copy=False)]
-            try:
-                answer = zmq_frames.decode_answer(parts)
-            except TinyVLAError as error:
-                raise ConnectionError(f"{self.url}: {error}") from None
-            # Without an id the server could not read the message; with an older one the call has timed out.
-            if answer.id in (call_id, None):
-                if answer.error is not None:
-                    raise answer.error
-                return answer
-        # What was sent waits inside the socket for a server to come back; a new socket forgets it.
+    Arguments are those of `ZmqClient`.
+    """
+
+    def __init__(self, url: str, token: str | None = None, options: ClientOptions | None = None) -> None:
+        options = options or ClientOptions()
+        super().__init__(url, ZmqLanguage(url, token, options), options)
+        self._context = zmq.asyncio.Context()
+        self._socket = _connected(self._context, url, options)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._waiting: dict[int, asyncio.Future[zmq_frames.Answer]] = {}  # by call id, oldest first
+        self._readers: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    async def close(self) -> None:
+        self._closed = True
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+        self._fail(_closed(self.url))
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=0)
-        self._socket = self._connect()
-        raise ConnectionError(f"{self.url} did not answer within {self._timeout_s:g} s")
+        self._context.term()
+
+    async def _exchange(self, question: Question, left_s: float) -> zmq_frames.Answer:
+        if self._closed:
+            raise _closed(self.url)
+        if not self._readers:  # here and not when made: only now is there surely an event loop
+            self._readers = [asyncio.create_task(body) for body in (self._read_answers(), self._watch())]
+        call_id, message = question
+        answered: asyncio.Future[zmq_frames.Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[call_id] = answered
+        try:
+            async with asyncio.timeout(left_s):
+                await self._socket.send_multipart(message, copy=False)
+                return accepted(await answered)
+        except TimeoutError:
+            raise _late(self.url, self._options) from None
+        except asyncio.CancelledError:
+            # The socket does this to a message that found no connection until it was closed.
+            if self._closed:
+                raise _closed(self.url) from None
+            raise
+        finally:
+            self._waiting.pop(call_id, None)
+
+    async def _read_answers(self) -> None:
+        while True:
+            frames = await self._socket.recv_multipart(copy=False)
+            try:
+                answer = read_answer([frame.buffer for frame in frames], self.url)
+            except ConnectionError as error:
+                self._fail(error)
+                continue
+            # Without an id the server could not read a message, and does not say which.
+            call_id = answer.id if answer.id is not None else next(iter(self._waiting), None)
+            waiting = self._waiting.get(call_id) if call_id is not None else None
+            if waiting is not None and not waiting.done():
+                waiting.set_result(answer)
+
+    async def _watch(self) -> None:
+        while True:
+            await self._monitor.recv_multipart()
+            self._fail(_broken(self.url))
+
+    def _fail(self, error: ConnectionError) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(error)
+
+
+def _connected(context: zmq.Context[Socket], url: str, options: ClientOptions) -> Socket:
+    """A DEALER that connects, and connects again, by itself; it ends the context where the address is none."""
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.IPV6, "[" in url)
+    # Without a connection nothing is queued: an old observation must not reach a server that comes back later.
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)  # ms; doubled at every attempt, up to the next line's
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    # Keeping an array alive until it is sent takes a thread of its own, and longer than copying a small one.
+    socket.copy_threshold = 2**20  # bytes
+    try:
+        _lock(socket, options)
+        socket.connect(url)
+    except BaseException as error:
+        socket.close()
+        context.term()
+        if isinstance(error, zmq.ZMQError):
+            raise ConnectionError(f"{url} is no address to connect to: {error}") from None
+        raise
+    return socket
+
+
+def _lock(socket: zmq.Socket, options: ClientOptions) -> None:
+    """CURVE, where the server's key is given; raises `UsageError` for a file that is no key."""
+    if options.server_key is None:
+        return
+    from service.wire.curve_keys import fresh_keys, read_keys, read_public_key
+
+    keys = fresh_keys() if options.client_key is None else read_keys(options.client_key)
+    socket.curve_serverkey = read_public_key(options.server_key)
+    socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
+
+
+def _broken(url: str) -> ConnectionError:
+    return ConnectionError(f"{url} closed the connection")
+
+
+def _closed(url: str) -> ConnectionError:
+    return ConnectionError(f"the client of {url} was closed")
+
+
+def _late(url: str, options: ClientOptions) -> ConnectionError:
+    return ConnectionError(f"{url} did not answer within {options.timeout_s:g} s")
+
+
+def _milliseconds(until: float) -> int:
+    return max(0, math.ceil((until - time.monotonic()) * 1e3))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from clients.client_options import ClientOptions
 from clients.connect import connect
 from clients.http import HttpClient
 from clients.inprocess import InProcessClient
@@ -43,7 +44,7 @@ def request(seed: int = 3, **changes) -> ActRequest:
 @pytest.mark.parametrize("image_format", ["raw", "jpeg"])
 def test_every_transport_answers_what_the_policy_answers_in_process(server, scheme, image_format):
     expected = InProcessClient(NullPolicy(SPEC)).act(request())
-    client = connect(url(server, scheme), "secret", image_format=image_format)
+    client = connect(url(server, scheme), "secret", ClientOptions(image_format=image_format))
     try:
         assert client.spec() == SPEC
         client.reset("s")
@@ -85,7 +86,7 @@ def test_no_server_is_a_connection_error_that_names_the_address(scheme, client):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"{scheme}://127.0.0.1:{free.getsockname()[1]}"
-    speaking = client(address, timeout_s=0.2)
+    speaking = client(address, options=ClientOptions(timeout_s=0.2))
     try:
         with pytest.raises(ConnectionError, match=address):
             speaking.spec()
@@ -101,7 +102,7 @@ def test_a_server_that_comes_back_on_the_same_port_is_found_again(scheme):
     with start() as first:
         address = url(first, scheme)
         port = int(address.rsplit(":", 1)[1])
-        client = connect(address, timeout_s=1.0)
+        client = connect(address, options=ClientOptions(timeout_s=1.0))
         assert client.act(request()).seq == 4
     try:
         with pytest.raises(ConnectionError):
@@ -116,7 +117,7 @@ def test_a_server_that_comes_back_on_the_same_port_is_found_again(scheme):
 def test_a_server_that_does_not_answer_in_time_is_a_connection_error(scheme):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
-        client = connect(address, timeout_s=0.2)
+        client = connect(address, options=ClientOptions(timeout_s=0.2))
         try:
             with pytest.raises(ConnectionError, match="did not answer"):
                 client.act(request())
