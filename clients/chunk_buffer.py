@@ -18,7 +18,7 @@ Four chunk policies:
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -43,6 +43,8 @@ class Chunk:
     obs_step: int  # control step that actions[0] belongs to
     seq: int  # order of the observation behind it, increasing
     captured_at: float = 0.0  # monotonic seconds of that observation; carried along, never used here
+    uncertainty: float | None = None  # likewise
+    prefix: int = 0  # so many of its first actions are not its own but committed before
 
     @property
     def end_step(self) -> int:
@@ -58,7 +60,7 @@ class PlannedAction:
     step: int
     chunk: Chunk  # the newest chunk behind the action
     index: int  # its place in that chunk
-    seam: bool  # the step executed before came from another newest chunk
+    seam: bool  # the first of its newest chunk's own actions, after another chunk's
 
 
 class ChunkBuffer:
@@ -81,7 +83,7 @@ class ChunkBuffer:
         self._decay = decay
         self._live: list[Chunk] = []  # oldest first; one entry unless ensembling
         self._newest_seq = -1
-        self._last_executed_seq: int | None = None
+        self._last_own_seq: int | None = None  # chunk whose own action was executed last
         self._history: deque[tuple[int, np.ndarray]] = deque(maxlen=HISTORY_STEPS)
 
     def offer(self, chunk: Chunk) -> Verdict:
@@ -97,7 +99,7 @@ class ChunkBuffer:
         if chunk.obs_step > self.step:
             return "ahead"
         if self.policy == "sync":
-            chunk = Chunk(chunk.actions[: self._execute], chunk.obs_step, chunk.seq, chunk.captured_at)
+            chunk = replace(chunk, actions=chunk.actions[: self._execute])
         if chunk.end_step <= self.step:
             return "spent"
         self._newest_seq = chunk.seq
@@ -110,13 +112,14 @@ class ChunkBuffer:
         if not covering:
             return None
         newest = covering[-1]
+        index = self.step - newest.obs_step
         rows = np.stack([chunk.actions[self.step - chunk.obs_step] for chunk in covering])
         return PlannedAction(
             action=_blend(rows, self._decay),
             step=self.step,
             chunk=newest,
-            index=self.step - newest.obs_step,
-            seam=self._last_executed_seq is not None and self._last_executed_seq != newest.seq,
+            index=index,
+            seam=index >= newest.prefix and self._last_own_seq not in (None, newest.seq),
         )
 
     def executed(self, planned: PlannedAction, commanded: np.ndarray) -> None:
@@ -124,7 +127,8 @@ class ChunkBuffer:
         if planned.step != self.step:
             raise ValueError(f"step {planned.step} was executed where step {self.step} was next")
         self._history.append((self.step, np.asarray(commanded, np.float32)))
-        self._last_executed_seq = planned.chunk.seq
+        if planned.index >= planned.chunk.prefix:
+            self._last_own_seq = planned.chunk.seq
         self.step += 1
         self._live = [chunk for chunk in self._live if chunk.end_step > self.step]
 
@@ -145,6 +149,11 @@ class ChunkBuffer:
     def remaining(self) -> int:
         """Control steps that can still be executed without a new chunk."""
         return max((chunk.end_step for chunk in self._live), default=self.step) - self.step
+
+    @property
+    def captured_at(self) -> float:
+        """When what the newest planned chunk rests on was captured; minus infinity without one."""
+        return self._live[-1].captured_at if self._live else float("-inf")
 
     @property
     def wants_observation(self) -> bool:

@@ -68,7 +68,7 @@ def run(serve_flags: Sequence[str], receiver_flags: Sequence[str], out: Path) ->
 @contextlib.contextmanager
 def serving(flags: Sequence[str], log: Path) -> Iterator[str]:
     """A `tinyvla serve` of its own on free loopback ports, ready when the block begins, stopped after it."""
-    port, zmq_port = _free_ports(2)
+    port, zmq_port = free_ports(2)
     command = [
         sys.executable,
         "-m",
@@ -86,7 +86,7 @@ def serving(flags: Sequence[str], log: Path) -> Iterator[str]:
     with log.open("w") as output:
         server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
         try:
-            _wait_until_ready(server, url, log)
+            wait_until_ready(server, url, log)
             yield url
         finally:
             server.terminate()
@@ -97,7 +97,12 @@ def serving(flags: Sequence[str], log: Path) -> Iterator[str]:
                 server.wait()
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Block until a server answers that it is warm.
+
+    Raises:
+        UsageError: it ended, or takes too long.
+    """
     until = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < until:
         if server.poll() is not None:
@@ -110,7 +115,8 @@ def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> N
     raise UsageError(f"the server was not ready within {READY_WITHIN_S:g} s; see {log}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine's loopback that nobody listens on now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

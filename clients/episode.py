@@ -1,65 +1,43 @@
 """One episode's decisions: what each control period sends, what each request asks, where each reply goes.
 
-No threads and no clocks: the receiver calls `control_period` from its control thread and `request`,
-`replied` and `failed` from its inference thread, and passes the time in; a test or a simulated-time
-sweep calls them from one loop.
+No threads and no clocks: the receiver calls `control_period` from its control thread and `usable`, `request`,
+`replied` and `failed` from its inference thread, and passes the time in; a test or a simulated-time sweep calls
+them from one loop.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from clients.chunk_buffer import Chunk, ChunkBuffer, ChunkPolicy
+from clients.chunk_buffer import Chunk, ChunkBuffer, PlannedAction
+from clients.commander import Commander
+from clients.episode_settings import EpisodeSettings
 from clients.episode_trace import EpisodeTrace, RequestRecord, StepRecord
-from clients.hold import hold_action
+from clients.exchange import PendingRequest, make_request, policy_observation, wrong_with
+from clients.observation_guard import ObservationGuard
 from clients.prefix_planner import PrefixPlanner
 from clients.robots.base import Robot, RobotObservation
-from clients.safety import SafetyLayer, SafetyLimits
+from clients.safety import Fault, SafetyLayer
+from clients.safety_limits import Cause
+from clients.uncertainty import UncertaintyGate, chunk_uncertainty
 from policy.errors import TinyVLAError
-from policy.observation import Observation, SampleOptions
+from policy.observation import SampleOptions
 from policy.spec import PolicySpec
-from service.wire.messages import ActReply, ActRequest
-
-
-@dataclass(frozen=True)
-class EpisodeSettings:
-    """How to run one episode."""
-
-    instruction: str
-    chunk_policy: ChunkPolicy
-    limits: SafetyLimits
-    session: str
-    execute: int = 16  # actions of a chunk that `sync` executes
-    ddim_steps: int | None = None
-    seed: int | None = None  # of the sampler's noise; each request derives its own from it
-    deadline_ms: float | None = None
-
-
-@dataclass(frozen=True)
-class PendingRequest:
-    """A request on its way, with what is needed to place its reply."""
-
-    request: ActRequest
-    seq: int
-    obs_step: int
-    captured_at: float
-    sent_at: float
-    held_before: int  # control periods held until it was sent
-    prefix: int
+from service.wire.messages import ActReply
 
 
 class Episode:
-    """The state of one episode, safe to use from two threads.
+    """The state of one episode, safe to use from the control, the inference and the watchdog's thread.
 
     Args:
-        robot: commanded by `control_period` only.
+        robot: commanded by `control_period`, `take_over` and `rest` only.
         spec: the policy's contract.
         settings: this episode's.
         log: told one line whenever something worth knowing happens.
+        started: monotonic seconds.
     """
 
     def __init__(
@@ -68,18 +46,24 @@ class Episode:
         spec: PolicySpec,
         settings: EpisodeSettings,
         log: Callable[[str], None] = lambda line: None,
+        *,
+        started: float = 0.0,
     ) -> None:
+        info = robot.info
         self.spec = spec
         self.settings = settings
         self.trace = EpisodeTrace()
-        self.safety = SafetyLayer(settings.limits, log)
-        self._robot = robot
+        self.safety = SafetyLayer(settings.limits, 1 / settings.control_rate_hz, info.kept_on_hold, log)
+        self.uncertainty = UncertaintyGate(settings.on_uncertain, settings.uncertainty_threshold)
+        self.stopped: Cause | None = None  # why the safety layer ended the episode
+        self._guard = ObservationGuard(spec, settings.limits, info.sensors, started)
+        self._commander = Commander(robot, self.safety.motion, 1 / settings.control_rate_hz)
         self._log = log
         self._lock = threading.Lock()  # around the buffer, for microseconds
         self._buffer = ChunkBuffer(settings.chunk_policy, execute=settings.execute)
-        self._ran_out = threading.Event()
+        self._just_spliced = False  # no control period has run since the newest chunk came
+        self._progress = threading.Event()  # a request may make sense that made none before
         self._prefixes = PrefixPlanner(spec.max_prefix)
-        self._last = np.asarray(robot.info.resting_command, np.float32)
         self._seq = 0
         self._reacted_seq = -1
         self._started = False
@@ -89,75 +73,84 @@ class Episode:
 
     def control_period(self, now: float) -> None:
         """Command the robot for one period: the planned action, or hold."""
+        self._commander.begin_period()
         with self._lock:
             planned = self._buffer.next_action()
-        if planned is None and self._waiting_is_normal(now):
-            self.trace.waited += 1
-            self._hold(now)
-            return
-        self._started = True
-        command = self.safety.command(
-            planned.action if planned else None,
-            self._last,
-            plan_age_s=now - planned.chunk.captured_at if planned else 0.0,
-            server_trouble=self._server_trouble(now),
-        )
-        if command is None or planned is None:
-            self.trace.held += 1
-            self._hold(now)
-            return
-        with self._lock:
-            self._buffer.executed(planned, command)
-            remaining = self._buffer.remaining
-        self._robot.act(command)
-        if planned.chunk.seq > self._reacted_seq:
-            self._reacted_seq = planned.chunk.seq
-            self.trace.stages["reaction_ms"].add((now - planned.chunk.captured_at) * 1e3)
-        self.trace.executed += 1
-        self.trace.steps.append(
-            StepRecord(now, command, planned.step, planned.chunk.seq, planned.seam, self._contiguous)
-        )
-        self._last, self._contiguous = command, True
-        if not remaining:
-            self._ran_out.set()
+        waiting = planned is None and self._waiting_is_normal(now)
+        self._started = self._started or not waiting
+        action = planned.action if planned else None
+        faults = self._faults(planned, waiting, now)
+        decision = self.safety.command(action, self._commander.last, now, faults, waiting=waiting)
+        self.stopped = self.stopped or decision.stop
+        if decision.command is None or planned is None or not self._execute(planned, decision.command, now):
+            self.trace.waited += waiting
+            self.trace.held += not waiting
+            # What stops the episode stops the robot at once.
+            self._commander.hold(now, at_once=self.stopped is not None)
+            self._record_hold(now)
+
+    def take_over(self, now: float, silent_s: float) -> bool:
+        """The watchdog's: hold for one period in place of a control thread that has missed its beat.
+
+        Args:
+            now: monotonic seconds.
+            silent_s: since the control thread last began a period.
+
+        Returns:
+            False where the control thread hangs in the robot's driver, which takes one command at a time.
+        """
+        self.safety.missed_beat(silent_s)
+        if self.settings.limits.response("watchdog") == "stop":
+            self.stopped = self.stopped or "watchdog"
+        if not self._commander.take_over(now):
+            return False
+        self.trace.held += 1
+        self._record_hold(now)
+        return True
+
+    def rest(self, now: float) -> None:
+        """The episode is over: leave the robot standing still."""
+        self._commander.rest(now)
 
     def wait_until_wanted(self, timeout: float) -> bool:
-        """Whether a request makes sense now; waits up to `timeout` seconds for the plan to run out if not."""
+        """Whether a request makes sense now; waits up to `timeout` seconds for that to change if not.
+
+        Right after a splice it makes none: until the robot has begun to follow the chunk, the first one above all, it
+        stands where it stood, and to see the same again would cost a whole request's time.
+        """
         with self._lock:
-            if self._buffer.wants_observation:
+            if self._buffer.wants_observation and not self._just_spliced:
                 return True
-        self._ran_out.wait(timeout)
-        self._ran_out.clear()
+        self._progress.wait(timeout)
+        self._progress.clear()
         return False
+
+    def usable(self, observation: RobotObservation | None, now: float) -> bool:
+        """Whether to make a request of what the robot saw; what is wrong with it goes to the safety layer."""
+        usable = self._guard.look(observation, now)
+        if observation is not None and usable:
+            self.safety.motion.located(observation.state, observation.control_step, observation.captured_at)
+        return usable
 
     def request(self, observation: RobotObservation, now: float) -> PendingRequest:
         """What to ask for this observation, committed actions included under `rtc`."""
         settings = self.settings
         with self._lock:
-            prefix = self._prefix(observation.control_step)
+            prefix = self._prefix(observation.control_step, now)
             held = self._held
         seq, self._seq = self._seq, self._seq + 1
         options = SampleOptions(
             ddim_steps=settings.ddim_steps,
             seed=None if settings.seed is None else (settings.seed + seq) % 2**63,
             prefix=prefix,
+            samples=settings.samples,
         )
-        request = ActRequest(
-            observation=Observation(
-                # A robot may have more cameras and sensors than the policy looks at.
-                {c.name: observation.images[c.name] for c in self.spec.cameras},
-                np.asarray(observation.state, np.float32),
-                settings.instruction,
-                {
-                    s.name: observation.sensors[s.name]
-                    for s in self.spec.sensors
-                    if s.name in observation.sensors
-                },
-            ),
-            options=options,
+        request = make_request(
+            policy_observation(self.spec, observation, settings.instruction),
+            options,
             session=settings.session,
             seq=seq,
-            timestamp_ns=int(now * 1e9),
+            now=now,
             deadline_ms=settings.deadline_ms,
         )
         first_camera = next(iter(observation.images.values()), None)
@@ -172,18 +165,27 @@ class Episode:
     def replied(self, pending: PendingRequest, reply: ActReply, now: float) -> str:
         """Splice a reply in; returns the buffer's verdict, or `unusable` for one that breaks the contract."""
         self._pending_since = None
-        if wrong := self._wrong_with(pending, reply):
+        if wrong := wrong_with(pending, reply, self.spec):
             self._end(pending, now, "unusable", None, 0)
             self._trouble(f"a reply was dropped: {wrong}")
             return "unusable"
         actions = np.array(reply.actions, np.float32)
         with self._lock:
             consumed = self._buffer.step - pending.obs_step
-            verdict = self._buffer.offer(Chunk(actions, pending.obs_step, pending.seq, pending.captured_at))
+            first = max(consumed, pending.prefix)
+            uncertainty = chunk_uncertainty(reply.uncertainty, first, self.settings.execute)
+            chunk = Chunk(
+                actions, pending.obs_step, pending.seq, pending.captured_at, uncertainty, pending.prefix
+            )
+            verdict = self._buffer.offer(chunk)
+            self._just_spliced = self._just_spliced or verdict == "accepted"
             passed = consumed + self._held - pending.held_before
-        self._prefixes.measured(passed)
         self._end(pending, now, verdict, actions, consumed)
-        self._measure(pending, reply, now, consumed)
+        if verdict in ("accepted", "spent"):  # a reply that comes twice says nothing about how long one takes
+            self._prefixes.measured(passed)
+            self._measure(pending, reply, now, consumed)
+            if uncertainty is not None:
+                self.trace.stages["uncertainty"].add(uncertainty)
         if self._failing:
             self._failing = False
             self._log("inference: replies come again")
@@ -211,34 +213,70 @@ class Episode:
     def _held(self) -> int:
         return self.trace.held + self.trace.waited
 
-    def _prefix(self, from_step: int) -> np.ndarray | None:
+    def _faults(self, planned: PlannedAction | None, waiting: bool, now: float) -> dict[Cause, Fault]:
+        """What is wrong besides the planned action itself."""
+        faults = dict(self._guard.faults)
+        serious = any(fault.serious for fault in faults.values())
+        if planned is None:
+            return faults if waiting or serious else faults | self._culprit("no plan is left", now)
+        age = now - planned.chunk.captured_at
+        if age > self.settings.limits.stale_plan_s and not serious:
+            why = f"the plan rests on an observation {age:.2f} s old"
+            faults |= self._culprit(why, now) or {"stale_observation": Fault(f"{why}; no newer one came")}
+        if unsure := self.uncertainty.look(planned.chunk.uncertainty):
+            faults["uncertain"] = unsure
+            if self.uncertainty.refused:
+                self.stopped = "uncertain"
+        return faults
+
+    def _culprit(self, why: str, now: float) -> dict[Cause, Fault]:
+        """Who is to blame that no newer chunk came; nobody where all goes its way."""
+        if noted := self._guard.faults:
+            return {cause: Fault(f"{why}: {fault.why}") for cause, fault in noted.items()}
+        if self._server_trouble(now):
+            return {"stale_server": Fault(f"{why}; the server does not answer")}
+        return {}
+
+    def _execute(self, planned: PlannedAction, command: np.ndarray, now: float) -> bool:
+        def consume() -> None:
+            with self._lock:
+                self._buffer.executed(planned, command)
+
+        if not self._commander.act(command, now, before=consume):
+            return False
+        if planned.chunk.seq > self._reacted_seq:
+            self._reacted_seq = planned.chunk.seq
+            self.trace.stages["reaction_ms"].add((now - planned.chunk.captured_at) * 1e3)
+        self.trace.executed += 1
+        self.trace.steps.append(
+            StepRecord(now, command, planned.step, planned.chunk.seq, planned.seam, self._contiguous, command)
+        )
+        self._contiguous = True
+        self._period_over(ran_out=not self.remaining)
+        return True
+
+    def _record_hold(self, now: float) -> None:
+        sent = self._commander.last
+        self.trace.steps.append(StepRecord(now, None, self._buffer.step, -1, False, False, sent))
+        self._contiguous = False
+        self._period_over(ran_out=True)
+
+    def _period_over(self, *, ran_out: bool) -> None:
+        if ran_out or self._just_spliced:
+            self._just_spliced = False
+            self._progress.set()
+
+    def _prefix(self, from_step: int, now: float) -> np.ndarray | None:
         if self.settings.chunk_policy != "rtc" or not (length := self._prefixes.length):
             return None
-        committed = self._buffer.committed(from_step, length)
+        # What the plan will be too old for is not committed: a reply that continued it would be older still.
+        fresh_s = self.settings.limits.stale_plan_s - (now - self._buffer.captured_at)
+        fresh = int(max(0.0, min(fresh_s * self.settings.control_rate_hz, length)))
+        committed = self._buffer.committed(from_step, min(length, self._buffer.step - from_step + fresh))
         if not len(committed) or not np.isfinite(committed).all():
             return None
         # What will be commanded, and what demonstrations hold, lies within the bounds.
         return np.clip(committed, self.settings.limits.low, self.settings.limits.high)
-
-    def _hold(self, now: float) -> None:
-        info = self._robot.info
-        self._last = hold_action(info.action_kind, self._last, info.kept_on_hold)
-        self._robot.hold()
-        self.trace.steps.append(StepRecord(now, None, self._buffer.step, -1, False, False))
-        self._contiguous = False
-        self._ran_out.set()
-
-    def _wrong_with(self, pending: PendingRequest, reply: ActReply) -> str | None:
-        dim = self.spec.action.dim
-        if reply.actions.ndim != 2 or reply.actions.shape[1] != dim or not len(reply.actions):
-            return f"actions of shape {list(reply.actions.shape)}, not [H, {dim}]"
-        if not np.isfinite(reply.actions).all():
-            return "its actions hold NaN or infinity"
-        if reply.seq != pending.seq or reply.session != self.settings.session:
-            return (
-                f"it answers request {reply.session}/{reply.seq}, not {self.settings.session}/{pending.seq}"
-            )
-        return None
 
     def _waiting_is_normal(self, now: float) -> bool:
         """Before the first chunk, and between the chunks of `sync`, holding is no fault."""
@@ -247,7 +285,7 @@ class Episode:
     def _server_trouble(self, now: float) -> bool:
         overdue = (
             self._pending_since is not None
-            and now - self._pending_since > self.safety.limits.stale_after_s / 2
+            and now - self._pending_since > self.settings.limits.stale_plan_s / 2
         )
         return self._failing or overdue
 

@@ -26,6 +26,7 @@ class StepRecord:
     chunk_seq: int  # -1 when the robot held
     seam: bool
     contiguous: bool  # the period before was executed, not held
+    sent: np.ndarray  # float32 [A], what the robot was given, holding or not
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ STAGES = (
     "control_jitter_ms",  # how late control ticks began
     "control_work_ms",  # what a control tick took
     "consumed_steps",  # control steps executed while a request was under way
+    "uncertainty",  # of the chunks, see `clients.uncertainty`; only where several samples were drawn
 )
 
 

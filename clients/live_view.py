@@ -1,24 +1,27 @@
-"""Progress while the robot moves: one live line in a terminal, a line now and then elsewhere."""
+"""Progress while the robot moves: a live panel in a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from clients.episode import Episode
+from clients.live_figures import LiveFigures, look
 from clients.receiver import EpisodeOutcome
 
 # Seconds between progress lines where there is no terminal to redraw.
 PLAIN_EVERY_S = 2.0
 # Lines waiting to be printed; threads that must not block only append here.
 MAX_LINES = 200
+BAR = 30  # characters of the buffer's bar
 
 
 class LiveView:
-    """A `Watcher` for the receiver, and the place where its log lines go.
+    """Where the receiver's log lines go, and its figures about ten times a second.
 
     Args:
         console: where to print.
@@ -53,15 +56,20 @@ class LiveView:
         """An episode starts."""
         self._title, self._told_at = title, 0.0
 
-    def watch(self, episode: Episode, elapsed_s: float) -> None:
-        """Called about ten times a second while an episode runs."""
+    def watch(self, episode: Episode, elapsed_s: float, recording: str | None = None) -> None:
+        """Called about ten times a second while an episode runs.
+
+        Args:
+            episode: looked at, never changed.
+            elapsed_s: since it began.
+            recording: a few words about it; None where nothing is recorded.
+        """
         self._flush()
-        line = self._status(episode, elapsed_s)
         if self._live is not None:
-            self._live.update(Text(line))
+            self._live.update(panel(self._title, elapsed_s, look(episode), recording))
         elif elapsed_s - self._told_at >= PLAIN_EVERY_S:
             self._told_at = elapsed_s
-            self._console.print(line, highlight=False)
+            self._console.print(line(self._title, elapsed_s, look(episode), recording), highlight=False)
 
     def end(self, outcome: EpisodeOutcome) -> None:
         """An episode is over."""
@@ -78,19 +86,45 @@ class LiveView:
         while self._lines:
             self._console.print(f"  {self._lines.popleft()}", highlight=False, markup=False)
 
-    def _status(self, episode: Episode, elapsed_s: float) -> str:
-        trace = episode.trace
-        round_trip = trace.stages["round_trip_ms"].summary()
-        jitter = trace.stages["control_jitter_ms"].summary()
-        active = [cause for cause, seen in episode.safety.interventions.items() if seen.active]
-        parts = [
-            f"{self._title}  {elapsed_s:5.1f} s  step {episode.step:4d}",
-            f"planned {episode.remaining:2d}",
-            f"chunks {trace.outcomes.get('accepted', 0)}",
-        ]
-        if round_trip:
-            parts.append(f"round trip {round_trip['p50']:.0f} ms")
-        if jitter:
-            parts.append(f"jitter p99 {jitter['p99']:.2f} ms")
-        parts.append(f"safety {', '.join(active) or 'ok'}")
-        return "  ".join(parts)
+
+def line(title: str, elapsed_s: float, figures: LiveFigures, recording: str | None) -> str:
+    """All of it in one line, for logs."""
+    parts = [f"{title}  {elapsed_s:5.1f} s  step {figures.step:4d}", f"planned {figures.planned:2d}"]
+    parts.append(f"control {_hz(figures.control_hz)}, inference {_hz(figures.inference_hz)}")
+    parts += [
+        f"{name} {_ms(figures.latencies[name])}"
+        for name in ("round trip", "jitter p99")
+        if name in figures.latencies
+    ]
+    parts.append(f"safety {', '.join(figures.active) or 'ok'}")
+    if recording is not None:
+        parts.append(f"recording {recording}")
+    return "  ".join(parts)
+
+
+def panel(title: str, elapsed_s: float, figures: LiveFigures, recording: str | None) -> Group:
+    """A few lines that keep their places, for terminals."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row("rates", f"control {_hz(figures.control_hz)}   inference {_hz(figures.inference_hz)}")
+    rows.add_row("latency", "   ".join(f"{name} {_ms(ms)}" for name, ms in figures.latencies.items()))
+    full = round(BAR * min(1.0, figures.planned / figures.horizon))
+    bar = Text("█" * full, style="green" if full else "red") + Text("░" * (BAR - full), style="dim")
+    rows.add_row("buffer", bar + Text(f"  {figures.planned} of {figures.horizon} actions planned ahead"))
+    rows.add_row("requests", ", ".join(f"{count} {name}" for name, count in figures.requests.items()))
+    safety = Text(", ".join(figures.active) or "ok", style="bold red" if figures.active else "green")
+    if figures.onsets:
+        safety += Text(
+            "   so far " + ", ".join(f"{n} x {cause}" for cause, n in figures.onsets.items()), "dim"
+        )
+    rows.add_row("safety", safety)
+    if recording is not None:
+        rows.add_row("recording", recording)
+    return Group(Text(f"{title}   {elapsed_s:.1f} s   step {figures.step}", style="bold"), rows)
+
+
+def _hz(rate: float | None) -> str:
+    return "– Hz" if rate is None else f"{rate:.1f} Hz"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.2f} ms"

@@ -33,6 +33,11 @@ class Measurements:
         """The values kept, in no particular order once the ring has wrapped."""
         return self._ring[: min(self.count, self._capacity)]
 
+    def newest(self, most: int) -> np.ndarray:
+        """At most that many of the newest values, in no particular order."""
+        kept = min(self.count, self._capacity, most)
+        return self._ring[np.arange(self.count - kept, self.count) % self._capacity]
+
     def merge(self, other: Measurements) -> None:
         """Add everything another one kept."""
         for value in other.values:

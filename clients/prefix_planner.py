@@ -1,18 +1,18 @@
-"""How many committed actions to send along with a request (`rtc`): the steps that will pass meanwhile.
+"""How many committed actions to send along with a request (`rtc`): the steps that will pass meanwhile, no more.
 
-This only sizes the prefix. Where the reply is spliced in follows from the steps really consumed, so a
-wrong guess costs smoothness at one seam and never correctness.
+This only sizes the prefix. Where the reply is spliced in follows from the steps really consumed, so a wrong guess
+costs smoothness at one seam and never correctness. A prefix that is too long costs more: of what is committed,
+nothing can be corrected by what the robot sees.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 
-# Requests averaged: 2 s at 5 Hz, short enough to follow a server that slows down.
+# Requests looked back on: 2 s at 5 Hz, short enough to follow a server that slows down.
 WINDOW = 10
-# Steps on top of the mean, so that ordinary jitter stays inside the prefix.
-MARGIN_STEPS = 2
+# Actions that a chunk continues however fast the server is, for the sake of a smooth seam.
+SHORTEST = 2
 
 
 class PrefixPlanner:
@@ -28,8 +28,8 @@ class PrefixPlanner:
 
     @property
     def length(self) -> int:
-        """Actions to send: the mean rounded up plus a margin, at most the policy's `max_prefix`."""
+        """Actions to send: what all recent requests but the slowest took, at most the policy's `max_prefix`."""
         if not self._passed:
             return 0
-        expected = math.ceil(sum(self._passed) / len(self._passed))
-        return min(self._max_prefix, expected + MARGIN_STEPS)
+        slowest = sorted(self._passed)
+        return min(self._max_prefix, max(SHORTEST, slowest[-2 if len(slowest) > 2 else -1]))

@@ -1,7 +1,8 @@
-"""The realtime receiver: a control thread that never waits, an inference thread beside it.
+"""The realtime receiver: a control thread that never waits, an inference thread and a watchdog beside it.
 
     control thread    fixed rate ──► Episode.control_period ──► robot.act / robot.hold
     inference thread  robot.observe ──► Episode.request ──► client.act ──► Episode.replied
+    watchdog          robot.hold where the control thread misses its beat
 
 What is decided lives in `clients.episode`; here are only the threads, the clock and the order of things.
 """
@@ -9,43 +10,33 @@ What is decided lives in `clients.episode`; here are only the threads, the clock
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from clients.chunk_buffer import ChunkPolicy
 from clients.client import PolicyClient
-from clients.episode import Episode, EpisodeSettings
+from clients.episode import Episode
+from clients.episode_settings import ReceiverSettings, chunk_policy_for, episode_settings
 from clients.episode_trace import EpisodeTrace
-from clients.measurements import Measurements
+from clients.inference_loop import run_inference
+from clients.operator import Operator
 from clients.pacing import Pacer
 from clients.robots.base import Robot
-from clients.safety import SafetyLimits
+from clients.safety_limits import Cause
+from clients.smoothness import Smoothness, episode_smoothness
+from clients.watchdog import Watchdog
 from policy.errors import TinyVLAError
 from policy.spec import PolicySpec
 
-# Refusals that the next request may well not meet; any other code is a mistake that repeats itself.
-PASSING_CODES = frozenset({"superseded", "overloaded", "not_ready", "deadline_exceeded", "internal"})
+__all__ = ["EpisodeOutcome", "Receiver", "ReceiverSettings", "Watcher", "chunk_policy_for"]
+
 # Between two looks of the caller's thread at a running episode.
 WATCH_S = 0.1
-# Pause after a failed request, so that a dead server is not asked in a tight loop.
-RETRY_S = 0.1
-
-
-@dataclass(frozen=True)
-class ReceiverSettings:
-    """How to run episodes."""
-
-    inference_rate_hz: float = 5.0
-    control_rate_hz: float | None = None  # None: the robot's own
-    chunk_policy: ChunkPolicy | None = None  # None: rtc where the policy was trained for it, else receding
-    ddim_steps: int | None = None
-    instruction: str | None = None  # None: the robot's own
-    max_change: float | None = None  # largest change of a command per step, as a fraction of its range
-    seed: int | None = None
+# A robot that has not come to rest by then hangs in its driver.
+HANGS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +47,7 @@ class EpisodeOutcome:
     seed: int
     success: bool
     interrupted: bool
+    stopped: Cause | None  # what made the safety layer end it
     started_at: float  # monotonic seconds
     ended_at: float
     achieved_hz: float | None  # control ticks per second
@@ -64,18 +56,15 @@ class EpisodeOutcome:
     chunk_policy: ChunkPolicy
     control_rate_hz: float
     safety: dict[str, dict[str, int]]
+    smoothness: Smoothness
     trace: EpisodeTrace
+    robot: Mapping[str, Any] = field(default_factory=dict)  # what the robot has to tell, see `Reporting`
 
 
 class Watcher(Protocol):
     """Told about a running episode from the caller's thread, about ten times a second."""
 
     def watch(self, episode: Episode, elapsed_s: float) -> None: ...
-
-
-def chunk_policy_for(spec: PolicySpec, asked: ChunkPolicy | None) -> ChunkPolicy:
-    """`rtc` where the policy was trained to continue a prefix, else `receding`, unless asked otherwise."""
-    return asked or ("rtc" if spec.max_prefix else "receding")
 
 
 class Receiver:
@@ -88,6 +77,7 @@ class Receiver:
         settings: see `ReceiverSettings`.
         log: told one line at a time, from any thread; must not block.
         interrupt: set from outside (a signal) to end the running episode; only ever looked at.
+        operator: asked where `on_uncertain` says so; without one the robot holds.
     """
 
     def __init__(
@@ -98,7 +88,9 @@ class Receiver:
         settings: ReceiverSettings,
         log: Callable[[str], None] = lambda line: None,
         interrupt: threading.Event | None = None,
+        operator: Operator | None = None,
     ) -> None:
+        self._operator = operator
         self._interrupt = interrupt or threading.Event()
         self._robot = robot
         self._client = client
@@ -116,18 +108,32 @@ class Receiver:
         """
         robot = self._robot
         robot.reset(seed)
-        episode = Episode(robot, self._spec, self._episode_settings(seed, session), self._log)
-        stop = threading.Event()
+        settings = episode_settings(robot.info, self._spec, self._settings, seed, session)
+        started = time.monotonic()
+        episode = Episode(robot, self._spec, settings, self._log, started=started)
+        stop, at_rest = threading.Event(), threading.Event()
         failures: list[Exception] = []
         pacer = Pacer(self.control_rate_hz, jitter=episode.trace.stages["control_jitter_ms"])
+        watchdog = Watchdog(episode, robot, pacer.period, settings.limits.watchdog_s)
+
+        def control() -> None:
+            # Whatever ends control, and whatever the other threads do, the robot is left standing still.
+            _guarded(lambda: self._control(episode, pacer, watchdog, stop), stop, failures)
+            _guarded(lambda: episode.rest(time.monotonic()), stop, failures)
+            at_rest.set()
+
+        def inference() -> None:
+            _guarded(lambda: self._infer(episode, stop), stop, failures)
+
+        # Daemons, so that a driver that hangs cannot keep the process from ending.
         threads = [
-            threading.Thread(target=_guarded, args=(body, stop, failures), name=name)
-            for name, body in {
-                "control": lambda: self._control(episode, pacer, stop),
-                "inference": lambda: self._infer(episode, stop),
-            }.items()
+            threading.Thread(target=body, args=arguments, name=name, daemon=True)
+            for name, body, arguments in (
+                ("control", control, ()),
+                ("inference", inference, ()),
+                ("watchdog", watchdog.run, (at_rest,)),
+            )
         ]
-        started = time.monotonic()
         interrupted = False
         for thread in threads:
             thread.start()
@@ -136,16 +142,17 @@ class Receiver:
                 if self._interrupt.is_set():
                     interrupted = True
                     break
+                self._ask_operator(episode)
                 if watcher is not None:
                     watcher.watch(episode, time.monotonic() - started)
         except KeyboardInterrupt:
             interrupted = True
         finally:
             stop.set()
+            _wait_for(at_rest)
+            ended = time.monotonic()
             for thread in threads:
                 thread.join()
-            ended = time.monotonic()
-            _guarded(robot.hold, stop, failures)
             # The server may be gone by now, and forgetting a session is a courtesy.
             with contextlib.suppress(TinyVLAError, ConnectionError):
                 self._client.reset(session)
@@ -156,6 +163,7 @@ class Receiver:
             seed=seed,
             success=robot.success,
             interrupted=interrupted,
+            stopped=episode.stopped,
             started_at=started,
             ended_at=ended,
             achieved_hz=pacer.achieved_hz,
@@ -164,63 +172,49 @@ class Receiver:
             chunk_policy=episode.settings.chunk_policy,
             control_rate_hz=self.control_rate_hz,
             safety=episode.safety.counts(),
+            smoothness=episode_smoothness(
+                episode.trace, self._spec.action, self.control_rate_hz, robot.info.kept_on_hold
+            ),
             trace=episode.trace,
         )
 
-    def _episode_settings(self, seed: int, session: str) -> EpisodeSettings:
-        settings = self._settings
-        # A plan may rest on an observation as old as three inference periods, and at least a second.
-        stale_after = max(1.0, 3.0 / settings.inference_rate_hz)
-        limits = SafetyLimits.of(self._spec.action, stale_after_s=stale_after, max_change=settings.max_change)
-        return EpisodeSettings(
-            instruction=settings.instruction or self._robot.info.instruction,
-            chunk_policy=chunk_policy_for(self._spec, settings.chunk_policy),
-            limits=limits,
-            session=session,
-            execute=max(1, math.ceil(self.control_rate_hz / settings.inference_rate_hz)),
-            ddim_steps=settings.ddim_steps,
-            # Far apart for neighbouring episodes, so that their requests share no noise.
-            seed=None if settings.seed is None else seed * 1_000_003 % 2**62,
-        )
-
-    def _control(self, episode: Episode, pacer: Pacer, stop: threading.Event) -> None:
-        work: Measurements = episode.trace.stages["control_work_ms"]
-        while not stop.is_set() and not self._robot.done:
+    def _control(self, episode: Episode, pacer: Pacer, watchdog: Watchdog, stop: threading.Event) -> None:
+        work = episode.trace.stages["control_work_ms"]
+        while not (stop.is_set() or self._robot.done or episode.stopped):
             tick = pacer.wait()
+            watchdog.beat(tick.began)
             episode.control_period(tick.began)
             work.add((time.monotonic() - tick.began) * 1e3)
 
     def _infer(self, episode: Episode, stop: threading.Event) -> None:
-        period = 1.0 / self._settings.inference_rate_hz
-        due = time.monotonic()
-        while not stop.is_set():
-            if not episode.wait_until_wanted(WATCH_S):
-                continue
-            if episode.settings.chunk_policy != "sync" and stop.wait(max(0.0, due - time.monotonic())):
-                return
-            began = time.monotonic()
-            # Requests keep to a grid; one that overran starts the next at once and moves the grid along.
-            due = max(due + period, began)
-            observation = self._robot.observe()
-            if observation is None:
-                stop.wait(RETRY_S)
-                continue
-            sent = time.monotonic()
-            episode.trace.stages["capture_ms"].add((sent - began) * 1e3)
-            pending = episode.request(observation, sent)
-            try:
-                reply = self._client.act(pending.request)
-            except (TinyVLAError, ConnectionError) as error:
-                episode.failed(pending, error, time.monotonic())
-                if isinstance(error, TinyVLAError) and error.code not in PASSING_CODES:
-                    raise
-                stop.wait(RETRY_S)
-                continue
-            episode.replied(pending, reply, time.monotonic())
+        run_inference(
+            episode,
+            self._robot,
+            self._client,
+            stop,
+            inference_rate_hz=self._settings.inference_rate_hz,
+            adaptive=self._settings.adaptive,
+        )
+
+    def _ask_operator(self, episode: Episode) -> None:
+        question = episode.uncertainty.question
+        if question is not None and self._operator is not None:
+            answer = self._operator.ask(question)
+            if answer is not None:
+                episode.uncertainty.answer(answer)
+
+
+def _wait_for(at_rest: threading.Event) -> None:
+    """Also where somebody presses Ctrl-C again and again, unless the driver hangs."""
+    try:
+        at_rest.wait()
+    except KeyboardInterrupt:
+        at_rest.wait(HANGS_S)
+        raise
 
 
 def _guarded(body: Callable[[], None], stop: threading.Event, failures: list[Exception]) -> None:
-    """Run a thread's body; when it ends, for whatever reason, the other one ends too."""
+    """Run a thread's body; when it ends, for whatever reason, the others end too."""
     try:
         body()
     except Exception as error:

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from clients.chunk_buffer import ChunkPolicy
-from clients.robots.make import RobotName
+from clients.episode_settings import ReceiverSettings, safety_limits
+from clients.flags import parse_flags
+from clients.policy_flags import PolicyFlags
+from clients.uncertainty import UNCERTAINTY_THRESHOLD, OnUncertain
 from policy.errors import UsageError
+from policy.observation import MAX_SAMPLES
+from policy.spec import PolicySpec
 
-DEFAULT_SERVER = "http://127.0.0.1:8000"
 DEFAULT_TASK = "drawer-open"
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(PolicyFlags):
     """Run a policy on a robot in real time.
 
     Control keeps its rate whatever inference does; a report is left under --out.
     """
 
-    server: str = DEFAULT_SERVER
-    """Policy server, http://HOST:PORT or tcp://HOST:PORT."""
-    token: str | None = None
-    """The server's bearer token; default TINYVLA_TOKEN of the environment."""
-    checkpoint: Path | None = None
-    """Policy bundle to run in this process instead of asking a server."""
-    robot: RobotName = "metaworld"
-    """Which robot to move."""
+    robot: str = "metaworld"
+    """Robot to move: metaworld, null, or MODULE:FACTORY of your own (docs/add-a-robot.md)."""
+    robot_config: Path | None = None
+    """File of the robot's own settings, such as addresses, for robots that have any."""
     task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Task of the robot, repeatable or separated by commas; default drawer-open."""
     instruction: str | None = None
@@ -42,6 +42,8 @@ class RunSettings:
     """Episodes per task."""
     inference_rate: float = 5.0
     """Chunks asked for per second."""
+    adaptive: bool = False
+    """Ask as often as the server can answer instead: every 1.15 times the mean of the last ten, at least 0.1 s."""
     control_rate: float | None = None
     """Actions per second; default the robot's own rate (MetaWorld: 80)."""
     ddim_steps: int | None = None
@@ -50,16 +52,30 @@ class RunSettings:
     """How chunks follow each other; default rtc where the policy was trained for it, else receding."""
     max_change: float | None = None
     """Largest change of a command per step, as a fraction of its range; default unlimited."""
-    image_format: Literal["raw", "jpeg"] = "raw"
-    """How images travel to the server."""
-    timeout: float = 5.0
-    """Longest wait for a reply, seconds."""
+    limits: Path | None = None
+    """File of safety limits: speeds, workspace, how old things may be (docs/realtime.md)."""
+    samples: int = 1
+    """Chunks drawn per request; several tell how sure the policy is."""
+    on_uncertain: OnUncertain | None = None
+    """What to do when they disagree; needs --samples 2 or more."""
+    uncertainty_threshold: float = UNCERTAINTY_THRESHOLD
+    """Disagreement of the samples from which on the policy counts as uncertain."""
+    dry_run: bool = False
+    """Compute everything and move nothing."""
+    inject_delay: float = 0.0
+    """Let no reply come earlier than this many milliseconds after its request: what would a slow server do?"""
     seed: int = 1000
     """Episode i of a task starts from seed + i."""
     out: Path = Path("runs/realtime")
     """Where report.json, timeline.png and videos go."""
     save_data: Path | None = None
     """Record the episodes here as a LeRobotDataset v3.0."""
+    view: bool = False
+    """Stream frames, chunks and latencies to a Rerun viewer on this machine."""
+    view_at: str | None = None
+    """Stream them to the viewer at this address, rerun+http://HOST:9876/proxy."""
+    record_rrd: Path | None = None
+    """Save what --view shows in this file, with or without a viewer."""
     video: bool = False
     """Leave a video per task."""
     plain: bool = False
@@ -81,29 +97,9 @@ def read_settings(argv: Sequence[str]) -> RunSettings:
         UsageError: a flag that does not read, in one line.
         SystemExit: after `--help`.
     """
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            settings = tyro.cli(RunSettings, prog="realtime_receiver.py", args=list(argv))
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise UsageError(f"{_one_line(complaint.getvalue())}; see --help") from None
+    settings = parse_flags(RunSettings, argv, "realtime_receiver.py")
     _check(settings)
     return settings
-
-
-def _one_line(panel: str) -> str:
-    """The first paragraph of tyro's framed complaint."""
-    paragraph: list[str] = []
-    for line in panel.splitlines():
-        if not line.startswith("│"):
-            continue
-        text = line.strip("│ ")
-        if set(text) <= {"─"}:
-            break
-        paragraph.append(text)
-    return " ".join(paragraph) or " ".join(panel.split())
 
 
 def _check(settings: RunSettings) -> None:
@@ -115,8 +111,38 @@ def _check(settings: RunSettings) -> None:
         ("--max-change", settings.max_change, 1e-6, 1.0),
         ("--timeout", settings.timeout, 0.01, 600.0),
         ("--seed", settings.seed, 0, 2**31),
+        ("--samples", settings.samples, 1, MAX_SAMPLES),
+        ("--uncertainty-threshold", settings.uncertainty_threshold, 0.0, math.inf),
+        ("--inject-delay", settings.inject_delay, 0.0, 60_000.0),
         ("--require-success", settings.require_success, 0.0, 1.0),
     ):
         # The comparison is also false for NaN.
         if value is not None and not low <= value <= high:
             raise UsageError(f"{flag}: expected {low:g} ... {high:g}, got {value:g}")
+    if settings.on_uncertain is not None and settings.samples < 2:
+        raise UsageError("--on-uncertain needs --samples 2 or more: one sample has nothing to disagree with")
+    if settings.on_uncertain == "ask" and not sys.stdin.isatty():
+        raise UsageError("--on-uncertain ask needs a terminal to ask on; slow and hold need none")
+
+
+def asked_of_receiver(settings: RunSettings, spec: PolicySpec) -> ReceiverSettings:
+    """What the flags ask of the receiver, for a policy of this contract.
+
+    Raises:
+        UsageError: the limits file does not fit the policy.
+    """
+    return ReceiverSettings(
+        inference_rate_hz=settings.inference_rate,
+        adaptive=settings.adaptive,
+        control_rate_hz=settings.control_rate,
+        chunk_policy=settings.chunk_policy,
+        ddim_steps=settings.ddim_steps,
+        instruction=settings.instruction,
+        limits=safety_limits(
+            spec, settings.inference_rate, max_change=settings.max_change, file=settings.limits
+        ),
+        seed=settings.seed,
+        samples=settings.samples,
+        on_uncertain=settings.on_uncertain,
+        uncertainty_threshold=settings.uncertainty_threshold,
+    )

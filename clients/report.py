@@ -8,35 +8,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from clients.episode_trace import STAGES
 from clients.measurements import Measurements
 from clients.receiver import EpisodeOutcome
-from clients.smoothness import smoothness
 from policy.spec import PolicySpec
 
 FORMAT = "tinyvla-realtime-report/1"
 
 
-def episode_report(outcome: EpisodeOutcome, spec: PolicySpec) -> dict[str, Any]:
+def episode_report(outcome: EpisodeOutcome) -> dict[str, Any]:
     """One episode in plain numbers; what was not measured is null."""
     trace = outcome.trace
-    executed = [record for record in trace.steps if record.command is not None]
-    smooth = smoothness(
-        np.asarray([record.command for record in executed]),
-        np.asarray([record.seam for record in executed], bool),
-        np.asarray([record.contiguous for record in executed], bool),
-        action_range=np.asarray(spec.action.high) - np.asarray(spec.action.low),
-        kind=spec.action.kind,
-        rate_hz=outcome.control_rate_hz,
-    )
     sent = [record.sent_at for record in trace.requests]
     return {
         "task": outcome.task,
         "seed": outcome.seed,
         "success": outcome.success,
         "interrupted": outcome.interrupted,
+        "stopped": outcome.stopped,
         "seconds": round(outcome.ended_at - outcome.started_at, 3),
         "control_periods": outcome.ticks,
         "executed": trace.executed,
@@ -47,16 +36,20 @@ def episode_report(outcome: EpisodeOutcome, spec: PolicySpec) -> dict[str, Any]:
         "deadline_misses": outcome.skipped,
         "requests": dict(trace.outcomes),
         "safety": outcome.safety,
+        "robot": dict(outcome.robot) or None,
         "seams": {
             key: _rounded(value) if isinstance(value, float) else value
-            for key, value in asdict(smooth).items()
+            for key, value in asdict(outcome.smoothness).items()
         },
         "stages": {name: measured.summary() for name, measured in trace.stages.items()},
     }
 
 
 def run_report(
-    outcomes: Sequence[EpisodeOutcome], spec: PolicySpec, settings: Mapping[str, Any]
+    outcomes: Sequence[EpisodeOutcome],
+    spec: PolicySpec,
+    settings: Mapping[str, Any],
+    recording: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole run.
 
@@ -64,13 +57,15 @@ def run_report(
         outcomes: of its episodes.
         spec: the policy's contract.
         settings: what was asked for, JSON-able.
+        recording: what --save-data came to, JSON-able; None where nothing was recorded.
     """
-    episodes = [episode_report(outcome, spec) for outcome in outcomes]
+    episodes = [episode_report(outcome) for outcome in outcomes]
     tasks = list(dict.fromkeys(outcome.task for outcome in outcomes))
     return {
         "format": FORMAT,
         "policy": spec.label,
         "settings": dict(settings),
+        "recording": None if recording is None else dict(recording),
         "chunk_policy": outcomes[0].chunk_policy if outcomes else None,
         "overall": _together(outcomes, episodes),
         "tasks": {
@@ -99,13 +94,23 @@ def _together(outcomes: Sequence[EpisodeOutcome], episodes: Sequence[Mapping[str
         "control_rate_hz": _mean(e["control_rate_hz"] for e in episodes),
         "inference_rate_hz": _mean(e["inference_rate_hz"] for e in episodes),
         "deadline_misses": sum(e["deadline_misses"] for e in episodes),
-        "starved_periods": sum(e["safety"].get("starved", {}).get("steps", 0) for e in episodes),
+        "starved_periods": _steps(episodes, "starved"),
+        "stale_periods": _steps(episodes, "stale_"),
+        "held_periods": sum(e["held"] for e in episodes),
         "safety_onsets": _added({cause: c["onsets"] for cause, c in e["safety"].items()} for e in episodes),
+        "safety_periods": _added({cause: c["steps"] for cause, c in e["safety"].items()} for e in episodes),
+        "stopped": _added({e["stopped"]: 1} for e in episodes if e["stopped"] is not None),
         "requests": _added(e["requests"] for e in episodes),
         "seam_jump_ratio": _mean(e["seams"]["seam_jump_ratio"] for e in episodes),
         "jerk": _mean(e["seams"]["jerk"] for e in episodes),
         "stages": stages,
     }
+
+
+def _steps(episodes: Iterable[Mapping[str, Any]], prefix: str) -> int:
+    """Control periods in which the safety layer had a cause of this kind."""
+    counts = (episode["safety"] for episode in episodes)
+    return sum(c["steps"] for count in counts for cause, c in count.items() if cause.startswith(prefix))
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 _STAGE_NAMES = {
     "capture_ms": "capture",
     "round_trip_ms": "request to reply",
+    "server_decode_ms": "  server: decode",
     "server_queue_ms": "  server: queue",
     "server_encode_ms": "  server: encode",
     "server_sample_ms": "  server: sample",
@@ -32,6 +33,7 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
         "inference Hz",
         "missed",
         "starved",
+        "stale",
         "seam ratio",
         "jerk",
     ):
@@ -48,6 +50,7 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
             _number(row["inference_rate_hz"], 2),
             str(row["deadline_misses"]),
             str(row["starved_periods"]),
+            str(row["stale_periods"]),
             _number(row["seam_jump_ratio"], 2),
             _number(row["jerk"], 1),
             end_section=name == rows[-1][0],
@@ -63,11 +66,23 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
         if summary := overall["stages"][key]:
             stages.add_row(name, *(_number(summary[p], 2) for p in ("p50", "p95", "p99", "max")))
     console.print(stages)
-    if overall["safety_onsets"]:
-        console.print(f"safety: {_listed(overall['safety_onsets'])}")
+    if consumed := overall["stages"]["consumed_steps"]:
+        console.print(
+            f"control steps executed while a chunk was made: {consumed['p50']:.0f} (p50), {consumed['max']:.0f} (max)"
+        )
+    for cause, onsets in overall["safety_onsets"].items():
+        periods = overall["safety_periods"][cause]
+        console.print(f"safety: {cause} {onsets} x, {periods} control periods in all")
+    if overall["stopped"]:
+        console.print(f"episodes stopped by the safety layer: {_listed(overall['stopped'])}")
     failed = {key: count for key, count in overall["requests"].items() if key != "accepted"}
     if failed:
         console.print(f"requests not used: {_listed(failed)}")
+    if (recording := report["recording"]) and recording["lost"]:
+        console.print(
+            f"recording: {recording['frames']} frames, {recording['lost']} lost ({recording['skipped']} before the "
+            f"camera, {recording['unusable']} unusable, {recording['dropped']} before the disk)"
+        )
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -1,16 +1,20 @@
-"""What the receiver needs of a robot. A new robot is one file that implements `Robot`.
+"""What the receiver needs of a robot. A new robot is one file that implements `Robot`: docs/add-a-robot.md.
 
-Threads: `act` and `hold` are called by the control thread only, `observe` by the inference thread only,
-everything else while neither runs.
+Threads: `act` and `hold` are called by the control thread only; `observe` by the inference thread and, while a
+recording is made, by the recorder's, one at a time; everything else while none of them runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from policy.spec import PolicySpec
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,24 @@ class RobotInfo:
     kept_on_hold: tuple[int, ...] = ()  # action dimensions that are no motion, such as a gripper's effort
     task: str = ""  # a short name for reports
     sensors: tuple[str, ...] = ()
+    frame_rate_hz: float = 20.0  # camera frames a second worth recording
+
+
+@dataclass(frozen=True)
+class RobotRequest:
+    """What a robot's factory is told."""
+
+    task: str  # --task, for robots that have several
+    spec: PolicySpec  # the policy that will drive it
+    config: Path | None = (
+        None  # --robot-config: addresses, camera names and the like, in the robot's own format
+    )
+    keep_replay: bool = False  # a film of each episode is wanted: see `Replayable`
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that the policy looks at."""
+        return tuple(camera.name for camera in self.spec.cameras)
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,8 @@ class RobotObservation:
     control_step: int  # actions executed (`act`, not `hold`) since the reset, at the time of capture
     captured_at: float  # time.monotonic() of the capture
     sensors: Mapping[str, np.ndarray] = field(default_factory=dict)  # name -> float32 [T, C], oldest first
+    # Camera, sensor or "state" -> time.monotonic() of its newest data, where that is older than the capture.
+    measured_at: Mapping[str, float] = field(default_factory=dict)
 
 
 class Robot(Protocol):
@@ -58,8 +82,11 @@ class Robot(Protocol):
         """Execute one action [A] and count one control step. Must not block longer than a control period."""
         ...
 
-    def hold(self) -> None:
-        """Stay where it is for one control period; counts no control step."""
+    def hold(self, command: np.ndarray) -> None:
+        """One control period off the plan: send `command` [A], which stands still or comes to a stop.
+
+        Counts no control step. Must not block longer than a control period.
+        """
         ...
 
     @property
@@ -74,6 +101,37 @@ class Robot(Protocol):
 
     def close(self) -> None:
         """Leave the robot holding and release it."""
+        ...
+
+
+@runtime_checkable
+class Rendered(Protocol):
+    """A robot whose cameras can look at an instant after it has passed: simulators can."""
+
+    def look_later(self) -> Callable[[], RobotObservation]:
+        """This very instant, taken on the control thread at no cost; rendered when the result is called."""
+        ...
+
+
+@runtime_checkable
+class Haltable(Protocol):
+    """A robot that can be stopped while `act` or `hold` has not returned: by a second line, or by the hardware."""
+
+    def halt(self) -> None:
+        """Stop at once. Called by the watchdog's thread when the control thread hangs in the driver."""
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A robot with something of its own to tell: streams that lose messages, the stages of its task."""
+
+    def log_to(self, log: Callable[[str], None]) -> None:
+        """Tell lines to `log` from now on, from any thread."""
+        ...
+
+    def episode_report(self) -> Mapping[str, Any]:
+        """JSON-able facts about the episode since the last `reset`, for the run's report."""
         ...
 
 

@@ -8,14 +8,13 @@ observation is as fresh as rendering allows and rendering never delays a control
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from clients.hold import hold_action
-from clients.robots.base import ReplayFrame, RobotInfo, RobotObservation
+from clients.robots.base import ReplayFrame, RobotInfo, RobotObservation, RobotRequest
 from clients.robots.metaworld_sim import (
     ACTION_NAMES,
     CONTROL_RATE_HZ,
@@ -29,6 +28,17 @@ from clients.robots.metaworld_sim import (
 GRIPPER = 3
 # MetaWorld's reset leaves the gripper commanded open; holding before the first action must not close it.
 RESTING_COMMAND = (0.0, 0.0, 0.0, -1.0)
+
+
+def make(request: RobotRequest) -> MetaWorldRobot:
+    """The task's robot with the cameras that the policy looks at.
+
+    Raises:
+        UsageError: see `MetaWorldRobot`.
+    """
+    # MetaWorld renders squares; the policy letterboxes or stretches them to what its contract says.
+    size = max((max(camera.height, camera.width) for camera in request.spec.cameras), default=128)
+    return MetaWorldRobot(request.task, cameras=request.cameras, size=size, keep_replay=request.keep_replay)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class MetaWorldRobot:
         cameras: MetaWorld camera names, those of the policy.
         size: pixels of a rendered side.
         keep_replay: keep each period's physics, so that `replay` can render the episode afterwards.
+        clock: monotonic seconds; an evaluation passes simulated time.
 
     Raises:
         UsageError: unknown task or camera, MetaWorld or an offscreen GL library missing.
@@ -59,7 +70,9 @@ class MetaWorldRobot:
         cameras: Sequence[str] = DEFAULT_CAMERAS,
         size: int = 128,
         keep_replay: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._sim = MetaWorldSim(task, cameras, size)
         self.info = RobotInfo(
             name="metaworld",
@@ -78,7 +91,6 @@ class MetaWorldRobot:
         self._render_thread = ThreadPoolExecutor(1, thread_name_prefix="render")
         self._keep_replay = keep_replay
         self._replay: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # physics, state, command
-        self._last = self.info.resting_command
         self._control_step = 0
         self._success = False
         self._newest: _Snapshot | None = None
@@ -93,23 +105,27 @@ class MetaWorldRobot:
         """Start an episode whose object and goal positions follow from `seed` alone."""
         self._sim.reset(seed)
         self._replay.clear()
-        self._last, self._control_step, self._success = self.info.resting_command, 0, False
+        self._control_step, self._success = 0, False
         self._publish()
 
     def observe(self) -> RobotObservation | None:
         """Render the newest state now; blocks for one frame (some 10 ms on two cores)."""
-        if self._newest is None:
-            return None
-        return self._render_thread.submit(self._render_newest).result()
+        return None if self._newest is None else self.look_later()()
+
+    def look_later(self) -> Callable[[], RobotObservation]:
+        """The state of this instant, rendered when the result is called."""
+        snapshot = self._newest
+        assert snapshot is not None
+        return lambda: self._render_thread.submit(self._observed, snapshot).result()
 
     def act(self, action: np.ndarray) -> None:
         """Step the simulator by one control period; counts a control step."""
         self._control_step += 1
         self._step(np.asarray(action, np.float32))
 
-    def hold(self) -> None:
-        """Step the simulator with no motion and the last gripper effort."""
-        self._step(hold_action("delta", self._last, self.info.kept_on_hold))
+    def hold(self, command: np.ndarray) -> None:
+        """Step the simulator by one control period that counts no control step."""
+        self._step(np.asarray(command, np.float32))
 
     @property
     def done(self) -> bool:
@@ -146,12 +162,11 @@ class MetaWorldRobot:
         if self._keep_replay and self._newest is not None:
             self._replay.append((self._newest.physics, self._newest.state, command))
         self._success = self._sim.step(command).success
-        self._last = command
         self._publish()
 
     def _publish(self) -> None:
         self._newest = _Snapshot(
-            self._sim.physics_state(), self._sim.state, self._control_step, time.monotonic()
+            self._sim.physics_state(), self._sim.state, self._control_step, self._clock()
         )
 
     def _renderer(self, size: int) -> SceneRenderer:
@@ -168,9 +183,7 @@ class MetaWorldRobot:
     ) -> dict[str, np.ndarray]:
         return self._renderer(size or self._sim.size).render(physics, cameras)
 
-    def _render_newest(self) -> RobotObservation:
-        snapshot = self._newest
-        assert snapshot is not None
+    def _observed(self, snapshot: _Snapshot) -> RobotObservation:
         return RobotObservation(
             images=self._render(snapshot.physics),
             state=snapshot.state,

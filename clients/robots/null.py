@@ -7,12 +7,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from clients.hold import hold_action
-from clients.robots.base import RobotInfo, RobotObservation
+from clients.robots.base import RobotInfo, RobotObservation, RobotRequest
+
+
+def make(request: RobotRequest) -> NullRobot:
+    """A null robot of the policy's shape."""
+    action = request.spec.action
+    return NullRobot(cameras=request.cameras, action_dim=action.dim, control_rate_hz=action.rate_hz)
 
 
 class NullRobot:
-    """Velocity-like commands move a point; frames are a flat colour.
+    """Velocity-like commands move a point; frames are a flat colour that changes with every period.
 
     Args:
         cameras: names of its cameras.
@@ -45,7 +50,6 @@ class NullRobot:
         )
         self._clock = clock
         self._periods = periods
-        self._image = np.full((16, 16, 3), 128, np.uint8)
         self.commands: list[np.ndarray] = []  # of the episode; holding included
         self.executed: list[np.ndarray] = []  # what `act` was given
         self.closed = False
@@ -54,13 +58,13 @@ class NullRobot:
     def reset(self, seed: int) -> None:
         """Back to the origin."""
         self.commands, self.executed = [], []
-        self._last = self.info.resting_command
-        self.state = np.zeros_like(self._last)
+        self.state = np.zeros_like(self.info.resting_command)
 
     def observe(self) -> RobotObservation | None:
         """Now."""
+        image = np.full((16, 16, 3), len(self.commands) % 256, np.uint8)
         return RobotObservation(
-            images=dict.fromkeys(self.info.cameras, self._image),
+            images=dict.fromkeys(self.info.cameras, image),
             state=self.state,
             control_step=len(self.executed),
             captured_at=self._clock(),
@@ -71,9 +75,9 @@ class NullRobot:
         self.executed.append(action)
         self._send(action)
 
-    def hold(self) -> None:
-        """No motion, the gripper as it was."""
-        self._send(hold_action("delta", self._last, self.info.kept_on_hold))
+    def hold(self, command: np.ndarray) -> None:
+        """Integrate one command that is no control step."""
+        self._send(command)
 
     @property
     def done(self) -> bool:
@@ -90,4 +94,3 @@ class NullRobot:
     def _send(self, command: np.ndarray) -> None:
         self.commands.append(command)
         self.state = (self.state + command).astype(np.float32)
-        self._last = command

@@ -1,8 +1,9 @@
-"""Choose MuJoCo's offscreen GL backend before MuJoCo is imported: EGL first, OSMesa next, else say what to install."""
+"""Choose MuJoCo's offscreen GL backend: EGL first, OSMesa next, else say what to install."""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import sys
 
@@ -29,10 +30,11 @@ def select_gl_backend() -> str:
     chosen = os.environ.get("MUJOCO_GL")
     if chosen:
         return chosen
-    if "mujoco" in sys.modules:
-        raise RuntimeError("select_gl_backend must run before mujoco is imported")
     for backend, library in _LIBRARIES.items():
         if _loads(library):
             os.environ["MUJOCO_GL"] = backend
+            # MuJoCo reads the variable once, on import; a program that imported it first would get a window's context.
+            if "mujoco.gl_context" in sys.modules:
+                importlib.reload(sys.modules["mujoco.gl_context"])
             return backend
     raise UsageError(f"no offscreen GL library found (EGL or OSMesa); install one with: {INSTALL_LINE}")

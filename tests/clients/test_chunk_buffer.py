@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -208,6 +210,35 @@ def test_a_border_between_chunks_is_marked_on_its_first_step_only(policy):
         seams.append(planned.seam)
         buffer.executed(planned, planned.action)
     assert seams == [False, False, True, False]
+
+
+def test_the_border_of_a_chunk_lies_where_its_own_actions_begin():
+    """Not where it is spliced in: until its prefix ends it repeats what the chunk before would have done."""
+    buffer = ChunkBuffer("rtc")
+    buffer.offer(labelled(0, 0))
+    seams = []
+    for step in range(8):
+        if step == 2:
+            buffer.offer(replace(labelled(1, 1), prefix=4))
+        planned = buffer.next_action()
+        assert planned is not None
+        seams.append(planned.seam)
+        buffer.executed(planned, planned.action)
+    assert seams == [step == 5 for step in range(8)]
+
+
+def test_a_chunk_replaced_before_its_own_actions_began_has_no_border():
+    buffer = ChunkBuffer("rtc")
+    buffer.offer(labelled(0, 0))
+    seams = []
+    for step in range(6):
+        if step in (1, 2):
+            buffer.offer(replace(labelled(step, step), prefix=2))
+        planned = buffer.next_action()
+        assert planned is not None
+        seams.append((planned.seam, planned.chunk.seq))
+        buffer.executed(planned, planned.action)
+    assert [seq for seam, seq in seams if seam] == [2]
 
 
 def test_an_unknown_chunk_policy_is_refused_by_name():

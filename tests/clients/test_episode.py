@@ -13,7 +13,7 @@ from clients.chunk_buffer import CHUNK_POLICIES
 from clients.episode import Episode, EpisodeSettings, PendingRequest
 from clients.inprocess import InProcessClient
 from clients.robots.null import NullRobot
-from clients.safety import SafetyLimits
+from clients.safety_limits import SafetyLimits
 from policy.errors import TinyVLAError
 from policy.null import NullPolicy, null_spec
 from service.wire.messages import ActReply
@@ -36,8 +36,9 @@ class SimulatedRun:
             EpisodeSettings(
                 instruction="go",
                 chunk_policy=chunk_policy,  # type: ignore[arg-type]
-                limits=SafetyLimits.of(SPEC.action, stale_after_s=stale_after_s),
+                limits=SafetyLimits.of(SPEC.action, stale_plan_s=stale_after_s),
                 session="test",
+                control_rate_hz=RATE,
                 seed=1,
             ),
             self.lines.append,
@@ -103,6 +104,33 @@ def test_rtc_sees_its_committed_actions_come_true(delay):
     assert run.episode.trace.held == 0
 
 
+def test_rtc_commits_to_nothing_that_its_plan_will_be_too_old_for():
+    """A slow server: the plan is dropped as stale before it ends, so a reply must not continue its end."""
+    run = SimulatedRun("rtc", stale_after_s=0.5, periods=400)
+    answered = run.run([30], every=31)  # 375 ms; of each chunk 10 periods are left until it is stale
+    steady = [pending for pending, _ in answered[3:]]
+    assert len(steady) >= 5
+    for pending in steady:
+        assert pending.prefix <= 10
+    # So every chunk's own actions are executed, not only what it was told to continue.
+    own = [
+        r.step - p.obs_step - p.prefix
+        for p in steady
+        for r in run.episode.trace.steps
+        if r.chunk_seq == p.seq
+    ]
+    assert max(own) > 0
+
+
+def test_a_reply_that_comes_again_much_later_lengthens_no_prefix():
+    run = SimulatedRun("rtc")
+    answered = run.run([8], every=16)
+    before = run.episode.trace.stages["round_trip_ms"].count
+    assert run.episode.replied(*answered[0], run.now) == "late"
+    assert run.ask()[0].prefix == 8
+    assert run.episode.trace.stages["round_trip_ms"].count == before
+
+
 def test_only_rtc_sends_a_prefix():
     for policy in ("sync", "receding", "ensemble"):
         run = SimulatedRun(policy)
@@ -129,7 +157,9 @@ def test_a_robot_whose_server_falls_silent_holds_with_its_gripper_and_goes_on_by
     run.control(48)
     run.control(20)
     held = np.asarray(run.robot.commands[48:])
-    np.testing.assert_array_equal(held[:, :3], 0)
+    faded = [reply.actions[-1, :3] * share for share in (0.5, 0.25, 0.125, 0.0625)]
+    np.testing.assert_allclose(held[:4, :3], faded, rtol=1e-6)
+    np.testing.assert_array_equal(held[4:, :3], 0)
     np.testing.assert_array_equal(held[:, 3], reply.actions[-1, 3])
     assert run.episode.safety.counts() == {"starved": {"onsets": 1, "steps": 20}}
     pending, reply = run.ask()
@@ -198,6 +228,16 @@ def test_commands_stay_within_the_bounds_of_the_contract():
     run.control(48)
     assert np.abs(run.robot.commands).max() == 1.0
     assert run.episode.safety.counts()["bounds"]["onsets"] >= 1
+
+
+def test_a_chunk_is_followed_for_a_period_before_the_next_is_asked_for():
+    run = SimulatedRun("receding")
+    assert run.episode.wait_until_wanted(0)
+    pending, reply = run.ask()
+    run.episode.replied(pending, reply, run.now)
+    assert not run.episode.wait_until_wanted(0)
+    run.control(1)
+    assert run.episode.wait_until_wanted(0)
 
 
 def test_sync_waits_with_the_robot_holding_and_calls_that_no_fault():

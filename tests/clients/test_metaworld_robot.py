@@ -19,15 +19,16 @@ def robot() -> Iterator[MetaWorldRobot]:
     made.close()
 
 
+STILL = np.array([0.0, 0.0, 0.0, -1.0], np.float32)
 FORWARD = np.array([0.0, 1.0, 0.0, -1.0], np.float32)
 
 
 def test_an_observation_is_complete_and_stamped_with_the_actions_executed_before_it(robot):
     robot.reset(1)
-    robot.hold()
+    robot.hold(STILL)
     for _ in range(3):
         robot.act(FORWARD)
-    robot.hold()
+    robot.hold(STILL)
     seen = robot.observe()
     assert seen is not None
     assert seen.control_step == 3  # holding consumes no action
@@ -62,16 +63,16 @@ def test_holding_before_the_first_action_moves_neither_hand_nor_gripper(robot):
     robot.reset(1)
     before = robot.observe().state
     for _ in range(40):
-        robot.hold()
+        robot.hold(STILL)
     np.testing.assert_allclose(robot.observe().state, before, atol=5e-3)
 
 
 def test_an_episode_ends_at_the_limit_and_ignores_what_comes_after(robot):
     robot.reset(1)
     while not robot.done:
-        robot.hold()
+        robot.hold(STILL)
     assert robot.periods == MAX_STEPS
-    robot.hold()
+    robot.hold(STILL)
     robot.act(FORWARD)
     assert robot.periods == MAX_STEPS
     assert not robot.success

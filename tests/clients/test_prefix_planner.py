@@ -5,26 +5,39 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.prefix_planner import MARGIN_STEPS, WINDOW, PrefixPlanner
+from clients.prefix_planner import SHORTEST, WINDOW, PrefixPlanner
+
+
+def planner(passed: list[int], longest: int = 32) -> PrefixPlanner:
+    made = PrefixPlanner(longest)
+    for steps in passed:
+        made.measured(steps)
+    return made
 
 
 def test_nothing_is_sent_before_anything_was_measured():
     assert PrefixPlanner(32).length == 0
 
 
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.integers(0, 40))
-def test_the_length_covers_the_recent_mean_within_the_trained_limit(passed, longest):
-    planner = PrefixPlanner(longest)
-    for steps in passed:
-        planner.measured(steps)
+@given(st.lists(st.integers(0, 60), min_size=3, max_size=40), st.integers(0, 40))
+def test_the_length_covers_all_recent_requests_but_one_and_exceeds_none_within_the_trained_limit(
+    passed, longest
+):
+    length = planner(passed, longest).length
     recent = passed[-WINDOW:]
-    mean = sum(recent) / len(recent)
-    assert planner.length <= longest
-    assert planner.length == longest or mean + MARGIN_STEPS <= planner.length < mean + MARGIN_STEPS + 1
+    assert length <= longest
+    if length < longest:
+        assert sum(steps > length for steps in recent) <= 1
+        assert length <= max(SHORTEST, *recent)
+
+
+def test_one_slow_request_commits_nobody_to_more():
+    assert planner([4] * 8 + [30] + [4]).length == 4
 
 
 def test_a_server_that_slows_down_is_followed():
-    planner = PrefixPlanner(32)
-    for steps in [3] * WINDOW + [12] * WINDOW:
-        planner.measured(steps)
-    assert planner.length == 12 + MARGIN_STEPS
+    assert planner([3] * WINDOW + [12] * 2).length == 12
+
+
+def test_a_fast_server_gets_a_few_actions_to_continue_smoothly():
+    assert planner([0] * WINDOW).length == SHORTEST

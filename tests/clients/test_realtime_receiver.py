@@ -21,6 +21,7 @@ from clients.realtime_receiver import main
 from clients.receiver import Receiver, ReceiverSettings
 from clients.recording import Recorder
 from clients.robots.metaworld import MetaWorldRobot
+from clients.tapped_robot import TappedRobot
 from policy.errors import UsageError
 from policy.null import NullPolicy, null_spec
 from service.running import RunningServer
@@ -41,6 +42,11 @@ def null_run(server: RunningServer, out: Path, *flags: str, url: str | None = No
     return main(["--server", url or server.http_url, *quick, "--out", str(out), *flags])
 
 
+def commands_of(episode: dict) -> int:
+    """All that the robot was sent: where this machine is busy, some of it by the watchdog and not by a tick."""
+    return episode["executed"] + episode["waited"] + episode["held"]
+
+
 @pytest.mark.parametrize("transport", ["http", "zmq"])
 def test_a_run_leaves_a_report_and_a_picture(server, tmp_path, capsys, transport):
     url = server.http_url if transport == "http" else server.zmq_url
@@ -53,10 +59,9 @@ def test_a_run_leaves_a_report_and_a_picture(server, tmp_path, capsys, transport
     assert overall["requests"]["accepted"] >= 4
     assert set(overall["stages"]["round_trip_ms"]) == {"count", "mean", "p50", "p95", "p99", "max"}
     for episode in report["episodes"]:
-        assert episode["control_periods"] == 160
-        assert episode["executed"] + episode["waited"] + episode["held"] == 160
+        assert commands_of(episode) == 160
     assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
-    assert "null 2/2: success after 160 control periods" in capsys.readouterr().out
+    assert "null 2/2: success after" in capsys.readouterr().out
 
 
 def test_too_few_successes_are_an_exit_code(server, tmp_path, monkeypatch):
@@ -130,11 +135,10 @@ def test_metaworld_in_real_time_is_recorded_filmed_and_reported(server, tmp_path
 
     with av.open(str(tmp_path / "run" / "reach.mp4")) as film:
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-    assert len(frames) == -(-episode["control_periods"] // 4)
+    assert len(frames) == -(-commands_of(episode) // 4)
     assert frames[0].std() > 10  # a picture, not a blank
 
-    dataset = LeRobotDataset(tmp_path / "data")
-    assert dataset.num_episodes == 1
+    assert LeRobotDataset(tmp_path / "data").num_frames > 10
 
 
 def test_an_interrupted_run_ends_with_its_report(server, tmp_path):
@@ -180,19 +184,18 @@ def test_the_recorded_actions_are_those_that_were_commanded(tmp_path):
                     interrupt.set()
 
         client = InProcessClient(NullPolicy(spec))
-        receiver = Receiver(robot, client, spec, ReceiverSettings(seed=1), interrupt=interrupt)
-        with Recorder(tmp_path, spec) as recorder:
-            outcome = receiver.run_episode(5, session="s", watcher=Watcher())
-            recorder.add(robot, outcome, "move the hand to the goal")
-            sent = np.concatenate([frame.commands for frame in robot.replay(4)])
+        with Recorder(tmp_path, spec, print) as recorder:
+            tapped = TappedRobot(robot, [recorder])
+            receiver = Receiver(tapped, client, spec, ReceiverSettings(seed=1), interrupt=interrupt)
+            recorder.ended(receiver.run_episode(5, session="s", watcher=Watcher()))
+        sent = np.concatenate([frame.commands for frame in robot.replay(4)])
     finally:
         robot.close()
-    dataset = LeRobotDataset(tmp_path)
-    assert dataset.num_episodes == 1
-    episode = dataset.episode(0)
-    recorded = episode.action.reshape(-1, 4)
-    np.testing.assert_array_equal(recorded, sent[: len(recorded)])
-    assert len(recorded) > 4 * 10
+    parts = list(LeRobotDataset(tmp_path).episodes())
+    assert sum(len(part) for part in parts) == recorder.counts.frames > 10
+    for part in parts:  # several where this machine was too busy for a frame
+        recorded, first = part.action.reshape(-1, 4), part.extra["first_period"]
+        np.testing.assert_array_equal(recorded, sent[first : first + len(recorded)])
 
 
 def test_the_token_comes_from_the_environment_and_is_never_shown(tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ import pytest
 from clients.inprocess import InProcessClient
 from clients.receiver import Receiver, ReceiverSettings, chunk_policy_for
 from clients.robots.null import NullRobot
+from clients.safety_limits import SafetyLimits
 from policy.errors import TinyVLAError
 from policy.null import NullPolicy, null_spec
 from service.wire.messages import ActReply, ActRequest
 
 SPEC = null_spec(horizon=48)
+# Whatever the machine does meanwhile: a test that counts periods or causes must not see its pauses.
+PATIENT = replace(SafetyLimits.of(SPEC.action, stale_plan_s=600.0), watchdog_s=600.0)
 
 
 class FaultyClient(InProcessClient):
@@ -23,23 +27,25 @@ class FaultyClient(InProcessClient):
     def __init__(self, before=lambda number: None) -> None:
         super().__init__(NullPolicy(SPEC))
         self.before = before
+        self.after = lambda number: None
         self.number = 0
 
     def act(self, request: ActRequest) -> ActReply:
         self.number += 1
         self.before(self.number)
-        return super().act(request)
+        reply = super().act(request)
+        self.after(self.number)
+        return reply
 
 
 def assert_no_thread_is_left() -> None:
-    assert not {"control", "inference"} & {thread.name for thread in threading.enumerate()}
+    assert not {"control", "inference", "watchdog"} & {thread.name for thread in threading.enumerate()}
 
 
 def run(client, robot: NullRobot | None = None, lines: list[str] | None = None, **settings):
     robot = robot or NullRobot(periods=60, control_rate_hz=200.0)
-    receiver = Receiver(
-        robot, client, SPEC, ReceiverSettings(inference_rate_hz=20.0, **settings), (lines or []).append
-    )
+    asked = ReceiverSettings(inference_rate_hz=20.0, limits=PATIENT, **settings)
+    receiver = Receiver(robot, client, SPEC, asked, (lines or []).append)
     return robot, receiver.run_episode(3, session="s")
 
 
@@ -57,20 +63,24 @@ def test_an_episode_runs_to_its_end_and_every_part_is_measured():
 
 def test_control_goes_on_while_inference_is_stuck():
     """The reply is released by the control side itself: if control waited for it, this would never end."""
-    released = threading.Event()
+    released, interrupt = threading.Event(), threading.Event()
 
     class Robot(NullRobot):
-        def hold(self) -> None:
-            super().hold()
-            if len(self.commands) >= 100:
+        def hold(self, command: np.ndarray) -> None:
+            super().hold(command)
+            if len(self.executed) >= SPEC.horizon:  # the first chunk is used up: the robot has starved
                 released.set()
 
     def stuck_from_the_second_on(number: int) -> None:
         if number > 1:
             assert released.wait(30)
 
-    robot, outcome = run(FaultyClient(stuck_from_the_second_on), Robot(periods=150, control_rate_hz=500.0))
-    assert len(robot.commands) == 151
+    robot = Robot(periods=10**9, control_rate_hz=500.0)
+    client = FaultyClient(stuck_from_the_second_on)
+    client.after = lambda number: interrupt.set() if number == 3 else None
+    outcome = Receiver(
+        robot, client, SPEC, ReceiverSettings(limits=PATIENT), interrupt=interrupt
+    ).run_episode(3, session="s")
     assert outcome.safety["starved"]["onsets"] >= 1
 
 
@@ -100,7 +110,7 @@ def test_a_server_that_fails_for_a_while_is_outlived():
 
 def test_a_refusal_that_will_not_pass_ends_the_episode_with_the_robot_holding():
     def refuse(number: int) -> None:
-        if number == 3:
+        if number >= 3:
             raise TinyVLAError("contract_mismatch", "wrong robot")
 
     robot = NullRobot(periods=10**9, control_rate_hz=200.0)
@@ -108,6 +118,24 @@ def test_a_refusal_that_will_not_pass_ends_the_episode_with_the_robot_holding():
         run(FaultyClient(refuse), robot)
     np.testing.assert_array_equal(robot.commands[-1][:3], 0)
     assert_no_thread_is_left()
+
+
+def test_a_refusal_that_stands_alone_is_outlived():
+    """A request may have been damaged on its way; only one that is refused again and again is wrong."""
+
+    def refuse(number: int) -> None:
+        if number in (2, 3, 5, 6):
+            raise TinyVLAError("malformed", "not MessagePack")
+
+    client = FaultyClient(refuse)
+
+    class UntilAnswered(NullRobot):
+        @property
+        def done(self) -> bool:
+            return client.number > 8
+
+    _, outcome = run(client, UntilAnswered(control_rate_hz=200.0))
+    assert outcome.trace.outcomes["malformed"] == 4
 
 
 def test_a_robot_that_fails_ends_the_episode_too():
@@ -164,7 +192,7 @@ def test_the_same_seed_asks_for_the_same_noise_and_another_episode_for_other():
     def seeds(episode_seed: int) -> list[int | None]:
         client = Seeds()
         robot = NullRobot(periods=60, control_rate_hz=200.0)
-        settings = ReceiverSettings(inference_rate_hz=20.0, seed=1)
+        settings = ReceiverSettings(inference_rate_hz=20.0, seed=1, limits=PATIENT)
         Receiver(robot, client, SPEC, settings).run_episode(episode_seed, session="s")
         return client.seeds
 
