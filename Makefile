@@ -9,6 +9,7 @@ MADE := $(VENV)/.made
 SIM := $(VENV)/.installed-sim
 ALL := $(VENV)/.installed-all
 GL := $(VENV)/.renders-offscreen
+BROWSER := $(VENV)/.opens-pages
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt --editable
 
 # ONNX Runtime from 1.29 on reports its use to its maker unless told not to.
@@ -28,7 +29,7 @@ demo: $(SIM) $(GL)  ## The policy server moves MetaWorld's robot in real time; l
 serve: $(SIM)  ## Serve the shipped policy at 127.0.0.1:8000 (HTTP) and 5570 (ZeroMQ)
 	@$(BIN)/python -m tinyvla serve $(ARGS)
 
-test: $(ALL) $(GL)  ## Run every test (under 15 minutes)
+test: $(ALL) $(GL) $(BROWSER)  ## Run every test (under 15 minutes)
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(ALL)  ## Check style, formatting and types
@@ -50,9 +51,15 @@ $(SIM): pyproject.toml constraints.txt | $(MADE)
 
 $(ALL): pyproject.toml constraints.txt | $(MADE)
 	@echo "installing everything, the trainer included, into $(VENV)"
-	@$(INSTALL) '.[cpu,sim,train,dev]'
+	@$(INSTALL) '.[cpu,sim,train,viz,dev]'
+	@# It asks for NumPy 1, though nothing of what the tests use of it needs that.
+	@$(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt --no-deps openpi-client
 	@touch $(SIM) $@
 
-$(GL): deploy/check_gl.py | $(MADE)
+$(GL): deploy/check_gl.py deploy/system_packages.py | $(MADE)
 	@$(BIN)/python deploy/check_gl.py
+	@touch $@
+
+$(BROWSER): deploy/check_browser.py deploy/system_packages.py | $(ALL)
+	@$(BIN)/python deploy/check_browser.py
 	@touch $@

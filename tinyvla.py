@@ -8,10 +8,19 @@ import sys
 # name -> (module with a `main(argv) -> int | None`, what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("service.serve", "serve policy bundles over HTTP and ZeroMQ"),
+    "keys": ("service.keys", "make the keys of an encrypted ZeroMQ door"),
+    "bench": ("clients.bench.command", "measure latency and throughput of a server's doors: bench serve"),
+    "rig-sim": ("clients.rig_sim.command", "simulate the needle rig behind its own wire, in real time"),
+    "check-robot": ("clients.robots.check", "check a robot's driver before a policy drives it"),
+    "replay": ("clients.replay", "play a recording back through the receiver and compare the actions"),
+    "recover": ("clients.recording.recover", "finish a --save-data recording that was cut off"),
     "collect": ("trainer.collect", "record demonstrations from MetaWorld's scripted experts"),
     "train": ("trainer.train", "train a diffusion or regression policy on a dataset"),
+    "diagnose": ("trainer.diagnose", "find what is wrong with a run, a checkpoint or a dataset"),
     "export": ("trainer.export", "turn a checkpoint into a policy bundle (ONNX, TorchScript)"),
     "evaluate": ("trainer.evaluate", "measure success in closed loop, with intervals"),
+    "sweep": ("trainer.sweep", "measure what inference delay costs each chunk policy"),
+    "selftest": ("trainer.selftest", "check that this installation computes what it should"),
 }
 
 

@@ -6,10 +6,10 @@ A GL library that loads proves little: without Mesa's drivers beside it, the fir
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+
+from system_packages import Need, ensure
 
 from clients.robots.offscreen_gl import INSTALL_LINE, select_gl_backend
 from policy.errors import UsageError
@@ -45,41 +45,19 @@ def render_frame() -> None:
 
 def renders() -> str | None:
     """None when a process of its own renders a frame (a driver can crash it), else the last thing it said."""
-    done = subprocess.run([sys.executable, __file__, "--render"], capture_output=True, text=True, check=False)
+    command = [sys.executable, __file__, "--render"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
     said = done.stderr.strip().splitlines()
     return said[-1] if said else f"rendering ended with code {done.returncode}"
 
 
-def install() -> None:
-    """Run the install line; what it says goes to the terminal."""
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    # A list that cannot be fetched need not be one that the packages come from.
-    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
-    subprocess.run(INSTALL_LINE.split(), env=environment, stdout=subprocess.DEVNULL, check=False)
-
-
-def ensure(
-    complaint: Callable[[], str | None], *, may_install: bool, install: Callable[[], None] = install
-) -> None:
-    """Return once `complaint` has none, after `install` where that is allowed.
-
-    Raises:
-        UsageError: nothing renders; the message holds the one line that helps.
-    """
-    said = complaint()
-    if said is None:
-        return
-    if may_install:
-        print(f"no offscreen rendering yet ({said}); running: {INSTALL_LINE}", flush=True)
-        install()
-        said = complaint()
-        if said is None:
-            return
+def need() -> Need:
+    """What `make demo` and `make test` ask of this machine."""
     backend = os.environ.get("MUJOCO_GL")
     hint = f" (MUJOCO_GL={backend} is set; unset it to let TinyVLA choose)" if backend else ""
-    raise UsageError(f"MuJoCo cannot render offscreen: {said}{hint}; run as root: {INSTALL_LINE}")
+    return Need("offscreen rendering", renders, (INSTALL_LINE,), hint)
 
 
 def main(argv: list[str]) -> int:
@@ -88,8 +66,7 @@ def main(argv: list[str]) -> int:
         if argv == ["--render"]:
             render_frame()
         else:
-            may_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
-            ensure(renders, may_install=may_install)
+            ensure(need())
     except UsageError as error:
         print(f"check_gl: {error}", file=sys.stderr)
         return 2

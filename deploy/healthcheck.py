@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import ssl
 import sys
 import urllib.request
 
@@ -12,9 +13,12 @@ TIMEOUT_S = 2.0
 
 def main() -> int:
     """Ask /readyz of the port that TINYVLA_PORT names; one line says why it is not well."""
-    url = f"http://127.0.0.1:{os.environ.get('TINYVLA_PORT') or '8000'}/readyz"
-    # A proxy named in the environment is not between this and its own container.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    scheme = "https" if os.environ.get("TINYVLA_TLS_CERT") else "http"
+    url = f"{scheme}://127.0.0.1:{os.environ.get('TINYVLA_PORT') or '8000'}/readyz"
+    # A proxy named in the environment is not between this and its own container, and neither is anybody else:
+    # the certificate, which names the host that robots know, needs no check.
+    unchecked = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), unchecked)
     try:
         with opener.open(url, timeout=TIMEOUT_S) as reply:
             print(reply.read(200).decode(errors="replace"))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import trustme
 
 from deploy.healthcheck import main
 
 
 @contextmanager
-def answering(code: int) -> Iterator[int]:
+def answering(code: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """A server that gives /readyz this status and anything else 500; its port."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -25,6 +27,8 @@ def answering(code: int) -> Iterator[int]:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -40,6 +44,15 @@ def test_health_is_what_readyz_says(code: int, health: int, monkeypatch: pytest.
     with answering(code) as port:
         monkeypatch.setenv("TINYVLA_PORT", str(port))
         assert main() == health
+
+
+def test_a_server_with_a_certificate_is_asked_over_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("robots.know.this.host").configure_cert(tls)
+    monkeypatch.setenv("TINYVLA_TLS_CERT", "cert.pem")
+    with answering(200, tls) as port:
+        monkeypatch.setenv("TINYVLA_PORT", str(port))
+        assert main() == 0
 
 
 def test_a_server_that_is_gone_is_unhealthy(

@@ -45,11 +45,12 @@ def test_make_alone_lists_every_target_with_what_it_does() -> None:
     assert set(listed) == set(phony)
 
 
-@pytest.mark.parametrize(("target", "extras"), [("demo", "cpu,sim"), ("test", "cpu,sim,train,dev")])
+@pytest.mark.parametrize(("target", "extras"), [("demo", "cpu,sim"), ("test", "cpu,sim,train,viz,dev")])
 def test_each_command_installs_what_it_needs_and_no_more(target: str, extras: str, tmp_path: Path) -> None:
     planned = make("--dry-run", f"VENV={tmp_path}/new", target)
     assert re.findall(r"'\.\[(.*)\]'", planned) == [extras]
     assert "-c constraints.txt" in planned
+    assert ("openpi-client" in planned) == (target == "test")
 
 
 def test_a_python_that_is_not_there_is_one_line(tmp_path: Path) -> None:
