@@ -23,6 +23,8 @@ from clients.lerobot_v3 import LeRobotDataset, SensorFacts, SensorStream
 from policy.preprocess import fit_image
 from policy.spec import CameraSpec
 
+_FORMAT = b"2"  # of the cache's own files
+
 
 @dataclass(frozen=True)
 class FrameCache:
@@ -31,8 +33,10 @@ class FrameCache:
     images: np.ndarray  # uint8 [N, V, H, W, 3], memory-mapped
     state: np.ndarray  # float32 [N, D]
     environment_state: np.ndarray  # float32 [N, E]; E = 0 without privileged values
-    actions: np.ndarray  # float32 [N * actions_per_frame, A], at the control rate
+    actions: np.ndarray  # float32 [N * actions_per_frame, A], at the control rate, as demonstrated
+    executed: np.ndarray  # the same shape: what the robot did instead, pushed or driven by somebody else
     episode_starts: np.ndarray  # int64 [episodes + 1], first frame of each episode, then N
+    demonstrated_from: np.ndarray  # int64 [episodes], actions of each episode before its demonstration begins
     tasks: tuple[str, ...]  # instruction of each episode
     task_names: tuple[str, ...]  # short task name of each episode
     actions_per_frame: int
@@ -54,7 +58,7 @@ def _cache_key(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> str:
     info = (dataset.root / "meta" / "info.json").read_bytes()
     stats = (dataset.root / "meta" / "stats.json").read_bytes()
     views = json.dumps([camera.model_dump() for camera in cameras])
-    return hashlib.sha256(info + stats + views.encode()).hexdigest()[:16]
+    return hashlib.sha256(_FORMAT + info + stats + views.encode()).hexdigest()[:16]
 
 
 def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> FrameCache:
@@ -68,7 +72,9 @@ def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> Fram
         state=np.load(directory / "state.npy"),
         environment_state=np.load(directory / "environment_state.npy"),
         actions=np.load(directory / "actions.npy"),
+        executed=np.load(directory / "executed.npy"),
         episode_starts=np.asarray(index["episode_starts"], np.int64),
+        demonstrated_from=np.asarray(index["demonstrated_from"], np.int64),
         tasks=tuple(index["tasks"]),
         task_names=tuple(index["task_names"]),
         actions_per_frame=index["actions_per_frame"],
@@ -91,7 +97,8 @@ def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: 
     height, width = cameras[0].height, cameras[0].width
     shape = (dataset.num_frames, len(cameras), height, width, 3)
     images = np.lib.format.open_memmap(building / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    states, privileged, actions, starts, tasks, names = [], [], [], [0], [], []
+    states, privileged, actions, executed = [], [], [], []
+    starts, tasks, names, demonstrated_from = [0], [], [], []
     per_frame = dataset.facts.actions_per_frame
     with ThreadPoolExecutor() as pool:
         numbers = range(dataset.num_episodes)
@@ -110,12 +117,22 @@ def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: 
             empty = np.zeros((length, 0), np.float32)
             privileged.append(empty if episode.environment_state is None else episode.environment_state)
             actions.append(episode.action.reshape(length * per_frame, -1))
+            done = episode.action if episode.executed_action is None else episode.executed_action
+            executed.append(done.reshape(length * per_frame, -1))
+            demonstrated_from.append(episode.extra.get("demonstrated_from", 0))
             tasks.append(episode.task)
             names.append(episode.extra.get("metaworld_task", episode.extra.get("task", episode.task)))
     images.flush()
     np.save(building / "state.npy", np.concatenate(states))
     np.save(building / "environment_state.npy", np.concatenate(privileged))
     np.save(building / "actions.npy", np.concatenate(actions))
-    index = {"episode_starts": starts, "tasks": tasks, "task_names": names, "actions_per_frame": per_frame}
+    np.save(building / "executed.npy", np.concatenate(executed))
+    index = {
+        "episode_starts": starts,
+        "demonstrated_from": demonstrated_from,
+        "tasks": tasks,
+        "task_names": names,
+        "actions_per_frame": per_frame,
+    }
     (building / "index.json").write_text(json.dumps(index))
     building.rename(directory)

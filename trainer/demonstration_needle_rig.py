@@ -37,7 +37,7 @@ def demonstrate_needle_rig(
     perturbation = Perturbation(rng, noise)
     linger = int(rng.integers(*_LINGER_STEPS))
     images: dict[str, list[bytes]] = {view: [] for view in sim.cameras}
-    states, privileged, actions, frame_times = [], [], [], []
+    states, privileged, actions, executed, frame_times = [], [], [], [], []
     ends_at: int | None = None
     while ends_at is None or sim.steps < ends_at:
         snapshot = sim.snapshot()
@@ -46,12 +46,11 @@ def demonstrate_needle_rig(
         states.append(sim.state)
         privileged.append(sim.environment_state)
         frame_times.append(sim.core.time)
-        chunk = []
         for _ in range(frame_every):
             clean = expert_action(sim.core)
-            chunk.append(clean)
-            sim.step(perturbation.executed(clean, sim.core))
-        actions.append(np.concatenate(chunk))
+            actions.append(clean)
+            executed.append(perturbation.executed(clean, sim.core))
+            sim.step(executed[-1])
         if sim.done and not sim.success:
             return Attempt(False, None)
         if sim.success and ends_at is None:
@@ -73,8 +72,9 @@ def demonstrate_needle_rig(
         task=sim.instruction,
         images=images,
         state=np.stack(states),
-        action=np.stack(actions),
+        action=np.stack(actions).reshape(len(states), -1),
         environment_state=np.stack(privileged),
+        executed_action=np.stack(executed).reshape(len(states), -1),
         extra=extra,
         sensors={SENSOR: SensorStream(times, values, np.array(frame_times))},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,7 +34,10 @@ class RolloutSettings:
     reopen: bool = True
     """Correct experts that leave a closed, empty gripper closed; see `expert_action`."""
     takeover_within: int = 0
-    """A driver acts for up to this many control steps, unrecorded, before the expert takes over."""
+    """A driver acts for up to this many control steps before the expert takes over."""
+    lead_in: int = 0
+    """Control steps before the expert takes over that are recorded: the executed actions are the driver's, the stored
+    ones the expert's."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,52 @@ class Perturbation:
         return pushed
 
 
-def _drive(sim: MetaWorldSim, driver: Driver, steps: int) -> bool:
-    """Let `driver` act for at least `steps` control steps; True when it needed no help."""
-    while sim.steps < steps:
-        for action in driver.actions():
-            if sim.step(action).success:
-                return True
-    return False
+class _Frames:
+    """What was recorded so far, a row per camera instant; pictures are drawn at the end, of the rows that are kept."""
+
+    def __init__(self) -> None:
+        self.physics: list[np.ndarray] = []
+        self.states: list[np.ndarray] = []
+        self.privileged: list[np.ndarray] = []
+        self.actions: list[np.ndarray] = []
+        self.executed: list[np.ndarray] = []
+
+    def begin(self, sim: MetaWorldSim) -> None:
+        """A frame is taken now."""
+        self.physics.append(sim.physics_state())
+        self.states.append(sim.state)
+        self.privileged.append(sim.environment_state)
+
+    def kept(
+        self, first: int, task: str, renderer: SceneRenderer, settings: RolloutSettings, facts: dict[str, Any]
+    ) -> EpisodeArrays:
+        """The rows from `first` on."""
+        images: dict[str, list[bytes]] = {}
+        for physics in self.physics[first:]:
+            for camera, image in renderer.render(physics).items():
+                images.setdefault(camera, []).append(encode_rgb(image, settings.quality))
+
+        def rows(values: list[np.ndarray]) -> np.ndarray:
+            return np.stack(values[first:]).astype(np.float32)
+
+        def of_frames(actions: list[np.ndarray]) -> np.ndarray:
+            per_frame = np.stack(actions).astype(np.float32).reshape(len(self.physics), -1)
+            return per_frame[first:]
+
+        return EpisodeArrays(
+            task=task,
+            images=images,
+            state=rows(self.states),
+            action=of_frames(self.actions),
+            environment_state=rows(self.privileged),
+            executed_action=of_frames(self.executed),
+            extra=facts,
+        )
+
+
+def _driven(driver: Driver) -> Iterator[np.ndarray]:
+    while True:
+        yield from driver.actions()
 
 
 def demonstrate(
@@ -124,55 +167,51 @@ def demonstrate(
 ) -> Attempt:
     """Roll the expert out from `seed`; same arguments, same bytes.
 
-    With a driver, the demonstration starts where the driver was stopped (Kelly et al., "HG-DAgger", 2019).
+    With a driver, the demonstration starts where the driver was stopped (Kelly et al., "HG-DAgger", 2019). An attempt
+    in which the driver needs no help counts as a failed one.
     """
     rng = np.random.default_rng(seed)
     sim.reset(int(rng.integers(2**31)))
+    takeover = 0
     if driver is not None:
         driver.start(sim, renderer, int(rng.integers(2**31)))
-        if _drive(sim, driver, int(rng.integers(settings.takeover_within + 1))):
-            return Attempt(False, None)
-    taken_over = sim.steps
+        driven = _driven(driver)
+        takeover = int(rng.integers(settings.takeover_within + 1))
     perturbation = Perturbation(rng, settings.noise)
     linger = int(rng.integers(*_LINGER_STEPS))
 
-    images: dict[str, list[bytes]] = {camera: [] for camera in sim.cameras}
-    states, privileged, actions = [], [], []
+    frames = _Frames()
     total_reward, success_step, ends_at = 0.0, None, MAX_STEPS
     while sim.steps < ends_at:
-        for camera, image in renderer.render(sim.physics_state()).items():
-            images[camera].append(encode_rgb(image, settings.quality))
-        states.append(sim.state)
-        privileged.append(sim.environment_state)
-        chunk = []
+        frames.begin(sim)
         for _ in range(settings.image_every):
             clean = expert_action(expert, sim.observation, settings.reopen)
-            chunk.append(clean)
+            frames.actions.append(clean)
             if sim.steps >= MAX_STEPS:
+                frames.executed.append(clean)
                 continue  # the last frame is filled up with what the expert would do next
-            outcome = sim.step(perturbation.executed(clean))
+            driving = sim.steps < takeover
+            executed = next(driven) if driving else perturbation.executed(clean)
+            frames.executed.append(executed)
+            outcome = sim.step(executed)
             total_reward += outcome.reward
+            if outcome.success and driving:
+                return Attempt(False, None)
             if outcome.success and success_step is None:
                 success_step = sim.steps
                 ends_at = min(MAX_STEPS, sim.steps + linger)
-        actions.append(np.concatenate(chunk))
     if success_step is None:
         return Attempt(False, None)
+    first = max(0, takeover - settings.lead_in) // settings.image_every
+    begins = first * settings.image_every
     facts = {
         "metaworld_task": sim.task,
         "seed": seed,
+        "begins_at": begins,
+        "demonstrated_from": takeover - begins,
         "success_step": success_step,
         "control_steps": sim.steps,
-        "taken_over_at": taken_over,
         "return": round(total_reward, 3),
         "noise": settings.noise,
     }
-    episode = EpisodeArrays(
-        task=sim.instruction,
-        images=images,
-        state=np.stack(states).astype(np.float32),
-        action=np.stack(actions).astype(np.float32),
-        environment_state=np.stack(privileged).astype(np.float32),
-        extra=facts,
-    )
-    return Attempt(True, episode)
+    return Attempt(True, frames.kept(first, sim.instruction, renderer, settings, facts))

@@ -24,6 +24,8 @@ class Example:
     tokens: Tensor  # int64 [B, L]
     state: Tensor  # float32 [B, D]
     actions: Tensor  # float32 [B, H, A], in [-1, 1]
+    executed: Tensor  # float32 [B, H, A], in [-1, 1], of which prefixes are made
+    lead: Tensor  # int64 [B], actions that the prefix has to cover
     valid: Tensor  # bool [B, H]
     auxiliary: Tensor  # float32 [B, P], in [-1, 1]
     # Per sensor float32 windows [B, T, C], 0 where masked, then masks [B, T].
@@ -67,6 +69,8 @@ def to_example(
         batch.tokens,
         to_unit(batch.state, spec.normalization.state),
         to_unit(batch.actions, spec.normalization.action),
+        to_unit(batch.executed, spec.normalization.action),
+        batch.lead,
         batch.valid,
         targets,
     )
@@ -78,8 +82,9 @@ def to_example(
     def moved(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-    images, tokens, state, actions, valid, auxiliary = map(moved, arrays)
-    return Example(images, tokens, state, actions, valid, auxiliary, tuple(map(moved, sensors)))
+    images, tokens, state, actions, executed, lead, valid, auxiliary = map(moved, arrays)
+    windows = tuple(map(moved, sensors))
+    return Example(images, tokens, state, actions, executed, lead, valid, auxiliary, windows)
 
 
 def draw_corruption(
@@ -95,9 +100,10 @@ def draw_corruption(
 ) -> Corruption:
     """Draw from `generator` alone.
 
-    Demonstrated actions tell where the expert was going, so a policy that continues exact prefixes learns to read
-    the goal off them instead of the images, and in serving believes its own mistakes. Offsets on the prefix
-    (`prefix_noise`, their standard deviation in normalised actions) take that away.
+    An expert's actions tell where it was going, so a policy that continues nothing else learns to read the goal off
+    them instead of the images, and in serving believes its own mistakes. Prefixes are therefore what was executed: pushed,
+    or driven by a policy. Where a dataset does not have that, offsets on the prefix (`prefix_noise`, their standard
+    deviation in normalised actions) help, at the price of where the hand will be when the prefix is over.
     """
     rows = batch * draws
     train_steps = spec.sampler.train_steps if spec.sampler else 1
@@ -161,8 +167,12 @@ def run_pass(network: PolicyNetwork, spec: PolicySpec, example: Example, corrupt
         return x.repeat_interleave(draws, 0)
 
     clean, valid, context = repeated(example.actions), repeated(example.valid), repeated(context)
+    prefix, prefix_length = (
+        repeated(example.executed),
+        corruption.prefix_length.maximum(repeated(example.lead)),
+    )
     index = torch.arange(spec.horizon, device=clean.device)
-    is_prefix = index < corruption.prefix_length[:, None]
+    is_prefix = index < prefix_length[:, None]
     if spec.sampler is None:
         chunk, target = torch.zeros_like(clean), clean
     else:
@@ -170,9 +180,9 @@ def run_pass(network: PolicyNetwork, spec: PolicySpec, example: Example, corrupt
         alpha_bar = alphas[corruption.timestep][:, None, None]
         chunk = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * corruption.noise
         target = prediction_target(spec.sampler.prediction_type, clean, corruption.noise, alpha_bar)
-    chunk = torch.where(is_prefix[..., None], (clean + corruption.prefix_offset).clamp(-1, 1), chunk)
+    chunk = torch.where(is_prefix[..., None], (prefix + corruption.prefix_offset).clamp(-1, 1), chunk)
     timestep = corruption.timestep if spec.sampler is not None else torch.zeros_like(corruption.timestep)
-    output = network.denoise(chunk, timestep, corruption.prefix_length, context)
+    output = network.denoise(chunk, timestep, prefix_length, context)
     return Pass(chunk, target, output, (valid & ~is_prefix).float(), auxiliary)
 
 

@@ -107,6 +107,8 @@ def _example(spec: PolicySpec, batch: int, device: str) -> Example:
         tokens=torch.randint(1, 100, (batch, 96), generator=generator),
         state=torch.rand(batch, spec.state.dim, generator=generator) * 2 - 1,
         actions=actions,
+        executed=actions,
+        lead=torch.zeros(batch, dtype=torch.int64),
         valid=torch.ones(batch, spec.horizon, dtype=torch.bool),
         auxiliary=torch.zeros(batch, 0),
     )

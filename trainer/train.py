@@ -44,7 +44,9 @@ class Trainer:
     def __init__(self, args: TrainArgs) -> None:
         check_flags(args)
         self.device = torch_device(args.device, args.threads)
-        self.data = open_training_data(args.dataset_dir, args.horizon, args.val_split, args.seed)
+        self.data = open_training_data(
+            args.dataset_dir, args.horizon, args.max_prefix, args.val_split, args.seed
+        )
         self.args = resolved = with_preset(args, len(self.data.train))
         facts, caches = self.data.facts, self.data.caches
         self.auxiliary = Auxiliary.choose(args.auxiliary, tuple(facts.environment_state_names or ()), caches)

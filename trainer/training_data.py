@@ -33,7 +33,7 @@ class TrainingData:
 
 
 def open_training_data(
-    directories: Sequence[Path], horizon: int, val_split: float, seed: int
+    directories: Sequence[Path], horizon: int, max_prefix: int, val_split: float, seed: int
 ) -> TrainingData:
     """Open datasets that may be trained on together.
 
@@ -44,6 +44,11 @@ def open_training_data(
     check_alike(datasets)
     caches = tuple(open_cache(dataset, cameras_of(datasets[0].facts)) for dataset in datasets)
     splits = tuple(split_episodes(cache.num_episodes, val_split, seed) for cache in caches)
+
+    def windows(episodes: Sequence[np.ndarray]) -> Samples:
+        chosen = zip(caches, episodes, strict=True)
+        return Samples([Windows(cache, some, horizon, max_prefix) for cache, some in chosen if len(some)])
+
     hashes: dict[str, str] = {}
     for number, dataset in enumerate(datasets):
         name = dataset.root.name
@@ -54,9 +59,7 @@ def open_training_data(
         datasets=datasets,
         caches=caches,
         splits=splits,
-        train=Samples([Windows(c, train, horizon) for c, (train, _) in zip(caches, splits, strict=True)]),
-        held_out=Samples(
-            [Windows(c, rest, horizon) for c, (_, rest) in zip(caches, splits, strict=True) if len(rest)]
-        ),
+        train=windows([train for train, _ in splits]),
+        held_out=windows([rest for _, rest in splits]),
         hashes=hashes,
     )

@@ -19,7 +19,9 @@ class Batch:
     tokens: np.ndarray  # int64 [B, L]
     state: np.ndarray  # float32 [B, D]
     environment_state: np.ndarray  # float32 [B, E]
-    actions: np.ndarray  # float32 [B, H, A]
+    actions: np.ndarray  # float32 [B, H, A], what was demonstrated
+    executed: np.ndarray  # float32 [B, H, A], what the robot did
+    lead: np.ndarray  # int64 [B], first actions of the chunk that were executed but not demonstrated
     valid: np.ndarray  # bool [B, H], False past the end of the episode
     sensors: tuple[np.ndarray, ...] = ()  # per sensor float32 windows [B, T, C], then masks [B, T]
 
@@ -33,19 +35,35 @@ def split_episodes(episodes: int, share: float, seed: int) -> tuple[np.ndarray, 
 
 
 class Windows:
-    """The samples of some episodes of a cache."""
+    """The samples of some episodes of a cache.
 
-    def __init__(self, cache: FrameCache, episodes: np.ndarray, horizon: int) -> None:
+    Args:
+        cache: where they are.
+        episodes: numbers of the episodes.
+        horizon: actions per chunk.
+        max_prefix: frames from which the demonstration is further away than this are left out: what the robot did
+            until then can only be given as a prefix.
+    """
+
+    def __init__(self, cache: FrameCache, episodes: np.ndarray, horizon: int, max_prefix: int = 0) -> None:
         starts = cache.episode_starts
         self.cache = cache
         self._horizon = horizon
-        self.frames = np.concatenate([np.arange(starts[e], starts[e + 1]) for e in episodes])
+        frames = np.concatenate([np.arange(starts[e], starts[e + 1]) for e in episodes])
         self._episode = np.repeat(np.arange(cache.num_episodes), np.diff(starts))
+        self._lead = self._leads()
+        self.frames = frames[self._lead[frames] <= max_prefix]
         tokens = {task: tokenize(task) for task in set(cache.tasks)}
         self._tokens = np.stack([tokens[task] for task in cache.tasks])
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def _leads(self) -> np.ndarray:
+        """int64 [N]: actions from each frame until its episode's demonstration begins."""
+        cache = self.cache
+        within = np.arange(cache.num_frames) - cache.episode_starts[self._episode]
+        return np.maximum(0, cache.demonstrated_from[self._episode] - within * cache.actions_per_frame)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The samples at these positions of `frames`."""
@@ -58,13 +76,15 @@ class Windows:
         steps = first[:, None] + np.arange(self._horizon)
         valid = steps < end[:, None]
         # Past the end the last action is repeated; it fills the network's input and is masked from the loss.
-        actions = cache.actions[np.minimum(steps, end[:, None] - 1)]
+        steps = np.minimum(steps, end[:, None] - 1)
         return Batch(
             images=cache.images[frames],
             tokens=self._tokens[episodes],
             state=cache.state[frames],
             environment_state=cache.environment_state[frames],
-            actions=actions,
+            actions=cache.actions[steps],
+            executed=cache.executed[steps],
+            lead=self._lead[frames],
             valid=valid,
             sensors=cut_windows(
                 cache.sensors, cache.streams, episodes, frames - cache.episode_starts[episodes]

@@ -24,6 +24,7 @@ class EpisodeArrays:
     state: np.ndarray  # float32 [T, D]
     action: np.ndarray  # float32 [T, K*A], the K actions of a frame oldest first
     environment_state: np.ndarray | None = None  # float32 [T, E], privileged
+    executed_action: np.ndarray | None = None  # float32 [T, K*A], done where that was not `action`
     extra: Mapping[str, Any] = field(default_factory=dict)  # JSON-able facts about the episode
     sensors: Mapping[str, SensorStream] = field(default_factory=dict)  # name -> stream, at its own rate
 
@@ -35,6 +36,8 @@ class EpisodeArrays:
         arrays = {"state": self.state, "action": self.action}
         if self.environment_state is not None:
             arrays["environment_state"] = self.environment_state
+        if self.executed_action is not None:
+            arrays["executed_action"] = self.executed_action
         return arrays
 
     def check(self) -> None:

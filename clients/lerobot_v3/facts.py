@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from clients.lerobot_v3.layout import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STATE, image_key
+from clients.lerobot_v3.layout import (
+    ACTION,
+    ENVIRONMENT_STATE,
+    EXECUTED_ACTION,
+    IMAGE_PREFIX,
+    STATE,
+    image_key,
+)
 
 _OWN_KEYS = ("control_rate_hz", "actions_per_frame", "action_dim", "action_names")
 
@@ -34,6 +41,7 @@ class DatasetFacts:
     control_rate_hz: float  # actions per second
     actions_per_frame: int = 1  # K
     environment_state_names: tuple[str, ...] = ()  # length E; empty when there is none
+    executed_actions: bool = False  # episodes also hold what was executed
     robot_type: str | None = None
     free: Mapping[str, Any] = field(default_factory=dict)  # JSON-able, kept in info.json's "tinyvla"
 
@@ -66,6 +74,8 @@ class DatasetFacts:
         if self.environment_state_names:
             features[ENVIRONMENT_STATE] = _vector(self.environment_state_names)
         features[ACTION] = _vector(self._flat_action_names())
+        if self.executed_actions:
+            features[EXECUTED_ACTION] = _vector(self._flat_action_names())
         for key, dtype in INDEX_FEATURES.items():
             features[key] = {"dtype": dtype, "shape": [1], "names": None}
         return features
@@ -114,6 +124,7 @@ class DatasetFacts:
             fps=fps,
             control_rate_hz=float(own.get("control_rate_hz", fps)),
             actions_per_frame=int(own.get("actions_per_frame", 1)),
+            executed_actions=EXECUTED_ACTION in features,
             robot_type=info.get("robot_type"),
             free={key: value for key, value in own.items() if key not in _OWN_KEYS},
         )

@@ -28,7 +28,16 @@ JOURNALS_DIR = ".journals"
 STATE = "observation.state"
 ENVIRONMENT_STATE = "observation.environment_state"
 ACTION = "action"
+EXECUTED_ACTION = "executed_action"
+"""Our own feature: what the robot did where that was not what is demonstrated."""
 IMAGE_PREFIX = "observation.images."
+VECTOR_COLUMNS = {
+    "state": STATE,
+    "action": ACTION,
+    "environment_state": ENVIRONMENT_STATE,
+    "executed_action": EXECUTED_ACTION,
+}
+"""Numeric parts of an episode by their short names, and the features that hold them."""
 
 FILE_INDEX_COLUMNS = ("data/chunk_index", "data/file_index")
 EPISODE_INDEX_COLUMNS = ("meta/episodes/chunk_index", "meta/episodes/file_index")

@@ -83,7 +83,7 @@ class LeRobotDataset:
             if camera not in self.facts.cameras:
                 raise UsageError(f"{self.root}: no camera {camera!r}; it has {sorted(self.facts.cameras)}")
         features = self.info["features"]
-        vectors = [k for k in (layout.STATE, layout.ACTION, layout.ENVIRONMENT_STATE) if k in features]
+        vectors = [key for key in layout.VECTOR_COLUMNS.values() if key in features]
         columns = [*map(layout.image_key, wanted), *vectors, "episode_index"]
         path, table = self._read_rows(row, columns)
         with readable(path):
@@ -96,6 +96,7 @@ class LeRobotDataset:
                 state=arrays.get(layout.STATE, np.zeros((len(table), 0), np.float32)),
                 action=arrays[layout.ACTION],
                 environment_state=arrays.get(layout.ENVIRONMENT_STATE),
+                executed_action=arrays.get(layout.EXECUTED_ACTION),
                 extra=self.extra_of(index),
                 sensors={name: self.stream(index, name) for name in self.sensors},
             )

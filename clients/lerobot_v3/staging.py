@@ -16,13 +16,12 @@ from clients.lerobot_v3 import stats
 from clients.lerobot_v3.atomic import write_atomically
 from clients.lerobot_v3.columns import read_vectors, vector_column
 from clients.lerobot_v3.episode import EpisodeArrays
-from clients.lerobot_v3.layout import ACTION, ENVIRONMENT_STATE, IMAGE_PREFIX, STAGING_DIR, STATE, image_key
+from clients.lerobot_v3.layout import IMAGE_PREFIX, STAGING_DIR, VECTOR_COLUMNS, image_key
 from clients.lerobot_v3.streams import stage_streams
 from policy.errors import UsageError
 
 FORMAT = "tinyvla-staged/1"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_COLUMN_OF = {"state": STATE, "action": ACTION, "environment_state": ENVIRONMENT_STATE}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +30,7 @@ class StagedEpisode:
 
     episode: EpisodeArrays
     image_sizes: Mapping[str, tuple[int, int]]  # camera -> (height, width)
-    stats: Mapping[str, stats.FeatureStats]  # of images, state, environment_state and action
+    stats: Mapping[str, stats.FeatureStats]  # of images and every numeric column
 
 
 def staged_path(root: Path, key: str) -> Path:
@@ -62,7 +61,7 @@ def stage_episode(root: Path, key: str, episode: EpisodeArrays) -> Path:
     columns: dict[str, pa.Array] = {
         image_key(camera): pa.array(frames, type=pa.binary()) for camera, frames in episode.images.items()
     }
-    columns |= {_COLUMN_OF[name]: vector_column(array) for name, array in episode.arrays().items()}
+    columns |= {VECTOR_COLUMNS[name]: vector_column(array) for name, array in episode.arrays().items()}
     described = json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False)
     table = pa.table(columns).replace_schema_metadata({"tinyvla": described})
     write_atomically(
@@ -76,7 +75,7 @@ def stage_episode(root: Path, key: str, episode: EpisodeArrays) -> Path:
 
 def _stats(episode: EpisodeArrays) -> dict[str, stats.FeatureStats]:
     of = {image_key(camera): stats.image_stats(frames) for camera, frames in episode.images.items()}
-    return of | {_COLUMN_OF[name]: stats.vector_stats(array) for name, array in episode.arrays().items()}
+    return of | {VECTOR_COLUMNS[name]: stats.vector_stats(array) for name, array in episode.arrays().items()}
 
 
 def staged_keys(root: Path) -> set[str]:
@@ -100,7 +99,7 @@ def load_staged(path: Path) -> StagedEpisode:
             raise ValueError(f"format {facts['format']!r}, not {FORMAT!r}")
         vectors = {
             name: read_vectors(table[column])
-            for name, column in _COLUMN_OF.items()
+            for name, column in VECTOR_COLUMNS.items()
             if column in table.column_names
         }
         episode = EpisodeArrays(
@@ -113,6 +112,7 @@ def load_staged(path: Path) -> StagedEpisode:
             state=vectors["state"],
             action=vectors["action"],
             environment_state=vectors.get("environment_state"),
+            executed_action=vectors.get("executed_action"),
             extra=facts["extra"],
         )
         sizes = {camera: (size[0], size[1]) for camera, size in facts["image_sizes"].items()}

@@ -11,12 +11,10 @@ import pyarrow as pa
 from clients.lerobot_v3 import stats
 from clients.lerobot_v3.columns import image_column, vector_column
 from clients.lerobot_v3.layout import (
-    ACTION,
-    ENVIRONMENT_STATE,
     EPISODE_INDEX_COLUMNS,
     EXTRA_COLUMN,
     FILE_INDEX_COLUMNS,
-    STATE,
+    VECTOR_COLUMNS,
     Place,
     image_key,
 )
@@ -47,9 +45,7 @@ def data_table(staged: StagedEpisode, indices: dict[str, np.ndarray], schema: pa
     columns: dict[str, pa.Array] = {
         image_key(camera): image_column(frames) for camera, frames in episode.images.items()
     }
-    vectors = {STATE: episode.state, ACTION: episode.action, **indices}
-    if episode.environment_state is not None:
-        vectors[ENVIRONMENT_STATE] = episode.environment_state
+    vectors = {VECTOR_COLUMNS[name]: values for name, values in episode.arrays().items()} | indices
     columns |= {name: vector_column(values) for name, values in vectors.items()}
     return pa.table([columns[name] for name in schema.names], schema=schema)
 

@@ -122,18 +122,20 @@ def _remove_staged(root: Path, keys: Sequence[str], sensors: Sequence[str]) -> N
 
 def _check_shape(staged: StagedEpisode, facts: DatasetFacts, path: Path) -> None:
     episode = staged.episode
-    environment = episode.environment_state
+    environment, executed = episode.environment_state, episode.executed_action
     found = {
         "cameras": dict(staged.image_sizes),
         "state": episode.state.shape[1],
         "action": episode.action.shape[1],
         "environment_state": 0 if environment is None else environment.shape[1],
+        "executed_action": 0 if executed is None else executed.shape[1],
     }
     expected = {
         "cameras": {camera: tuple(size) for camera, size in facts.cameras.items()},
         "state": len(facts.state_names),
         "action": facts.actions_per_frame * facts.action_dim,
         "environment_state": len(facts.environment_state_names),
+        "executed_action": facts.actions_per_frame * facts.action_dim * facts.executed_actions,
     }
     for part, wanted in expected.items():
         if found[part] != wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ def make_episode(seed: int, length: int = 5, facts: DatasetFacts = FACTS) -> Epi
     rng = np.random.default_rng(seed)
     kinds = {"corner4": "JPEG", "topview": "PNG"}
     environment = len(facts.environment_state_names)
+    per_frame = facts.actions_per_frame * facts.action_dim
     return EpisodeArrays(
         task=f"reach goal {seed % 3}",
         images={
@@ -54,8 +56,9 @@ def make_episode(seed: int, length: int = 5, facts: DatasetFacts = FACTS) -> Epi
             for camera, size in facts.cameras.items()
         },
         state=rng.normal(size=(length, len(facts.state_names))).astype(np.float32),
-        action=rng.normal(size=(length, facts.actions_per_frame * facts.action_dim)).astype(np.float32),
+        action=rng.normal(size=(length, per_frame)).astype(np.float32),
         environment_state=rng.normal(size=(length, environment)).astype(np.float32) if environment else None,
+        executed_action=rng.random((length, per_frame), np.float32) if facts.executed_actions else None,
         extra={"metaworld_task": "reach-v3", "seed": seed, "success": True, "return": 3.2},
     )
 
@@ -100,6 +103,17 @@ def test_vectors_of_length_one_and_no_cameras_come_back(tmp_path):
     dataset = LeRobotDataset(make_dataset(tmp_path, [episode], facts))
     assert_same(dataset.episode(0), episode)
     assert dataset.episode(0).environment_state is None
+
+
+def test_what_was_executed_is_a_feature_beside_what_was_demonstrated(tmp_path):
+    facts = replace(FACTS, executed_actions=True)
+    episode = make_episode(0, facts=facts)
+    dataset = LeRobotDataset(make_dataset(tmp_path / "both", [episode], facts))
+    assert dataset.facts == facts
+    assert_same(dataset.episode(0), episode)
+    assert dataset.info["features"]["executed_action"] == dataset.info["features"]["action"]
+    with pytest.raises(UsageError, match="executed_action: expected 8, got 0"):
+        make_dataset(tmp_path / "missing", [make_episode(0)], facts)
 
 
 def test_only_the_asked_cameras_are_read(tmp_path):

@@ -251,7 +251,7 @@ def test_actions_that_are_not_normalised_are_found(tmp_path, sound_run, what):
 
 def training_data_of(directory: Path) -> training_data.TrainingData:
     args = load_checkpoint(directory / "best").state["arguments"]
-    return training_data.open_training_data([Path(p) for p in args["dataset_dir"]], 8, 0.2, 0)
+    return training_data.open_training_data([Path(p) for p in args["dataset_dir"]], 8, 0, 0.2, 0)
 
 
 # ---- data

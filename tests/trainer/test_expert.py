@@ -92,6 +92,67 @@ def test_the_clean_action_is_stored_and_the_pushed_one_executed(scene, noise):
     assert np.abs(stored).max() <= 1
 
 
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_what_was_executed_is_stored_as_well(scene, noise):
+    sim, renderer = scene
+    episode = demonstrate(sim, renderer, make_expert("reach"), 7, RolloutSettings(noise=noise)).episode
+    executed = np.stack(sim.executed)
+    np.testing.assert_array_equal(episode.executed_action.reshape(-1, 4)[: len(executed)], executed)
+    assert episode.extra["demonstrated_from"] == 0
+
+
+class Away:
+    """Drives the hand sideways, seven actions at a time."""
+
+    def start(self, sim, renderer, seed):
+        self.count = 0
+
+    def actions(self):
+        self.count += 7
+        return np.tile(np.float32([0.3, 0.001 * self.count, 0, 0]), (7, 1))
+
+
+@pytest.mark.parametrize("lead_in", [0, 10, 1000])
+def test_a_takeover_begins_with_what_the_driver_did_and_the_expert_would_have(scene, lead_in):
+    sim, renderer = scene
+    settings = RolloutSettings(noise=0.0, quality=0, takeover_within=60, lead_in=lead_in)
+    episode = demonstrate(sim, renderer, make_expert("reach"), 11, settings, Away()).episode
+    begins, lead = episode.extra["begins_at"], episode.extra["demonstrated_from"]
+    takeover = begins + lead
+    assert 0 < takeover <= 60
+    assert begins == max(0, takeover - lead_in) // 4 * 4
+    executed = np.stack(sim.executed)
+    np.testing.assert_array_equal(executed[:takeover, 0], np.float32(0.3))
+    stored, done = episode.action.reshape(-1, 4), episode.executed_action.reshape(-1, 4)
+    np.testing.assert_array_equal(done[: len(executed) - begins], executed[begins:])
+    np.testing.assert_array_equal(stored[lead:], done[lead:])
+    assert (stored[:lead] != done[:lead]).any() == bool(lead)
+    # Replaying what was executed comes by the recorded frames.
+    rng = np.random.default_rng(11)
+    sim.reset(int(rng.integers(2**31)))
+    for action in executed[:begins]:
+        sim.step(action)
+    for frame in range(len(episode)):
+        np.testing.assert_array_equal(sim.state, episode.state[frame])
+        shown = np.asarray(Image.open(io.BytesIO(episode.images["corner4"][frame])))
+        np.testing.assert_array_equal(shown, renderer.render(sim.physics_state())["corner4"])
+        for action in done[4 * frame : 4 * frame + 4]:
+            sim.step(action)
+
+
+def test_a_driver_that_needs_no_help_shows_nothing(scene):
+    class Expert:
+        def start(self, sim, renderer, seed):
+            self.sim, self.expert = sim, make_expert("reach")
+
+        def actions(self):
+            return expert_action(self.expert, self.sim.observation)[None]
+
+    sim, renderer = scene
+    settings = RolloutSettings(takeover_within=10**6)
+    assert not demonstrate(sim, renderer, make_expert("reach"), 3, settings, Expert()).success
+
+
 def test_frames_states_and_actions_belong_to_the_same_instant(scene):
     sim, renderer = scene
     settings = RolloutSettings(noise=0.0, image_every=4, quality=0)

@@ -13,7 +13,7 @@ from policy.networks.network import PolicyNetwork
 from policy.null import null_spec
 from policy.schedule import alphas_cumprod
 from policy.spec import RangeStats, SamplerSpec
-from trainer.losses import Corruption, Example, compute_losses, draw_corruption, to_example
+from trainer.losses import Corruption, Example, compute_losses, draw_corruption, run_pass, to_example
 from trainer.windows import Batch
 
 TYPES = ("sample", "epsilon", "v_prediction")
@@ -37,11 +37,17 @@ def make_example(seed: int = 0, auxiliary: int = 0) -> Example:
     valid = torch.ones(ROWS, HORIZON, dtype=torch.bool)
     valid[1, 5:] = False
     valid[4, 1:] = False
+    images = torch.randint(0, 256, (ROWS, 1, 16, 16, 3), generator=generator, dtype=torch.uint8)
+    tokens = torch.randint(0, 90, (ROWS, 96), generator=generator)
+    state = torch.rand(ROWS, 3, generator=generator) * 2 - 1
+    actions = torch.rand(ROWS, HORIZON, DIM, generator=generator) * 2 - 1
     return Example(
-        images=torch.randint(0, 256, (ROWS, 1, 16, 16, 3), generator=generator, dtype=torch.uint8),
-        tokens=torch.randint(0, 90, (ROWS, 96), generator=generator),
-        state=torch.rand(ROWS, 3, generator=generator) * 2 - 1,
-        actions=torch.rand(ROWS, HORIZON, DIM, generator=generator) * 2 - 1,
+        images=images,
+        tokens=tokens,
+        state=state,
+        actions=actions,
+        executed=actions,
+        lead=torch.zeros(ROWS, dtype=torch.int64),
         valid=valid,
         auxiliary=torch.rand(ROWS, auxiliary, generator=generator) * 2 - 1,
     )
@@ -145,6 +151,29 @@ def test_padding_and_prefixes_are_not_counted(prediction_type):
     counted = replace(example, actions=torch.where(uncounted[..., None], example.actions, 50.0))
     if prediction_type != "epsilon":  # whose target is the noise
         assert float(compute_losses(Told(silent), spec, counted, corruption).action) > 10
+
+
+@pytest.mark.parametrize("prediction_type", [*TYPES, None])
+def test_a_prefix_holds_what_was_executed_and_the_loss_what_was_demonstrated(prediction_type):
+    spec, example = make_spec(prediction_type), make_example()
+    pushed = replace(example, executed=-example.actions)
+    corruption = corrupt(spec, prefix_probability=1.0)
+    found = run_pass(Told(silent), spec, pushed, corruption)
+    for row, length in enumerate(corruption.prefix_length):
+        shown = found.chunk[row, :length]
+        torch.testing.assert_close(shown, pushed.executed[row // DRAWS, :length])
+    told = run_pass(Told(silent), spec, example, corruption)
+    torch.testing.assert_close(found.target, told.target)
+
+
+def test_what_nobody_demonstrated_is_always_a_prefix():
+    spec, example = make_spec("sample"), make_example()
+    lead = torch.tensor([3, *[0] * (ROWS - 1)])
+    driven = replace(example, executed=-example.actions, lead=lead)
+    found = run_pass(Told(silent), spec, driven, corrupt(spec, prefix_probability=0.0))
+    assert not found.counted[:DRAWS, :3].any()
+    torch.testing.assert_close(found.chunk[:DRAWS, :3], driven.executed[:1, :3].expand(DRAWS, -1, -1))
+    assert found.counted[DRAWS:, 0].all()
 
 
 def test_the_loss_is_the_mean_over_what_counts_and_not_over_everything():
@@ -257,19 +286,24 @@ def test_examples_are_normalised_by_the_functions_that_serving_uses():
         state=np.float32([[0, 2, 4], [4, 4, 4]]),
         environment_state=np.float32([[9, 1, 5], [9, 3, 5]]),
         actions=np.tile(np.float32([5, 0.5]), (2, HORIZON, 1)),
+        executed=np.tile(np.float32([-5, 0.5]), (2, HORIZON, 1)),
+        lead=np.array([0, 2]),
         valid=np.ones((2, HORIZON), bool),
     )
     goal = RangeStats(minimum=(1.0,), maximum=(3.0,))
     found = to_example(batch, spec, np.array([1]), goal, torch.device("cpu"))
     assert found.state.tolist() == [[-1, 0, 1], [1, 1, 1]]
     assert found.actions[0, 0].tolist() == [0.5, 0.0]
+    assert found.executed[0, 0].tolist() == [-0.5, 0.0]
+    assert found.lead.tolist() == [0, 2]
     assert found.auxiliary.tolist() == [[-1], [1]]
     assert to_example(batch, spec, np.array([1]), None, torch.device("cpu")).auxiliary.shape == (2, 0)
 
 
 def test_prefix_noise_moves_the_prefix_as_a_whole_and_nothing_else():
     spec, example, shown = make_spec("sample"), make_example(), []
-    example = replace(example, actions=example.actions * 0.1)  # far from the range's ends
+    small = example.actions * 0.1
+    example = replace(example, actions=small, executed=small)  # far from the range's ends
 
     def watch(chunk, timestep, prefix_length, context):
         shown.append(chunk)

@@ -73,6 +73,8 @@ def test_an_example_holds_normalised_windows_that_are_zero_where_masked() -> Non
         state=np.zeros((1, 4), np.float32),
         environment_state=np.zeros((1, 0), np.float32),
         actions=np.zeros((1, 48, 4), np.float32),
+        executed=np.zeros((1, 48, 4), np.float32),
+        lead=np.zeros(1, np.int64),
         valid=np.ones((1, 48), bool),
         sensors=(window, mask),
     )

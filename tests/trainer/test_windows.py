@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,6 +45,15 @@ def test_training_and_validation_share_no_frame_and_no_action(make_cache):
         seen.append(set(np.abs(batch.actions[batch.valid][:, 0]).astype(int)))
     assert not seen[0] & seen[1]
     assert seen[0] | seen[1] == set(range(2 * 30))
+
+
+def test_frames_too_far_before_a_demonstration_are_left_out_and_others_say_how_far(make_cache):
+    cache = replace(make_cache([5, 4]), demonstrated_from=np.array([5, 0]))  # two actions a frame
+    for max_prefix, leads in {0: [0] * 6, 3: [3, 1] + [0] * 6, 32: [5, 3, 1] + [0] * 6}.items():
+        windows = Windows(cache, np.arange(2), horizon=4, max_prefix=max_prefix)
+        batch = windows.batch(np.arange(len(windows)))
+        assert batch.lead.tolist() == leads
+        assert len(set(windows.frames)) == len(windows)
 
 
 @pytest.mark.parametrize("lengths", [[12, 5], [1100]], ids=["12 frames", "1100 frames"])

@@ -49,6 +49,9 @@ class CollectArgs:
     """A policy bundle that drives first, so that the expert shows the way out of where the policy gets to."""
     takeover_within: int = 240
     """With --takeover: the expert takes over after a random number of control steps up to this."""
+    takeover_lead: int = 32
+    """With --takeover: control steps before the expert takes over that are recorded too, so that training can show
+    what led there as a prefix; the policy's longest prefix is the most that can be used."""
     takeover_delay: int = 0
     """With --takeover: control steps that pass while a chunk is computed, drawn up to this; 0 drives in lock-step."""
     seed: int = 0
@@ -80,6 +83,7 @@ def check_flags(args: CollectArgs) -> None:
         ("noise", 0 <= args.noise < float("inf"), "0 or more"),
         ("quality", 0 <= args.quality <= 100, "0 ... 100"),
         ("takeover_within", args.takeover_within >= 0, "0 or more"),
+        ("takeover_lead", args.takeover_lead >= 0, "0 or more"),
         ("takeover_delay", args.takeover_delay >= 0, "0 or more"),
         ("seed", args.seed >= 0, "0 or more"),
         ("cameras", 0 < len(args.cameras) == len(set(args.cameras)), "at least one name, none of them twice"),

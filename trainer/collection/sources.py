@@ -39,13 +39,20 @@ def metaworld_source(args: CollectArgs) -> Source:
         UsageError: an unknown task, or a bundle that is none.
     """
     wanted = parse_tasks(args.tasks, args.episodes)
-    within = args.takeover_within if args.takeover is not None else 0
-    rollout = RolloutSettings(args.noise, args.image_every, args.quality, args.reopen, within)
+    driven = args.takeover is not None
+    rollout = RolloutSettings(
+        noise=args.noise,
+        image_every=args.image_every,
+        quality=args.quality,
+        reopen=args.reopen,
+        takeover_within=args.takeover_within if driven else 0,
+        lead_in=args.takeover_lead if driven else 0,
+    )
     settings = {
         "tasks": wanted, "cameras": list(args.cameras), "size": args.size, "seed": args.seed, **asdict(rollout),
     }  # fmt: skip
     if args.takeover is None:
-        del settings["takeover_within"]
+        del settings["takeover_within"], settings["lead_in"]
     else:
         settings["takeover"] = read_spec(args.takeover).label
         if args.takeover_delay:
@@ -64,6 +71,7 @@ def metaworld_source(args: CollectArgs) -> Source:
         fps=metaworld_sim.CONTROL_RATE_HZ / args.image_every,
         control_rate_hz=metaworld_sim.CONTROL_RATE_HZ,
         actions_per_frame=args.image_every,
+        executed_actions=True,
         robot_type="metaworld",
         free={"collect": settings},
     )
@@ -93,6 +101,7 @@ def needle_rig_source(args: CollectArgs) -> Source:
         fps=needle_rig_contract.CONTROL_RATE_HZ / args.image_every,
         control_rate_hz=needle_rig_contract.CONTROL_RATE_HZ,
         actions_per_frame=args.image_every,
+        executed_actions=True,
         robot_type="needle-rig",
         free={
             "collect": settings,

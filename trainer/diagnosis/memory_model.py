@@ -48,6 +48,8 @@ def example_of(subject: Subject, batch: int) -> tuple[Example, Corruption]:
         tokens=torch.ones(batch, MAX_TOKENS, dtype=torch.int64),
         state=torch.zeros(batch, spec.state.dim),
         actions=torch.zeros(batch, spec.horizon, spec.action.dim),
+        executed=torch.zeros(batch, spec.horizon, spec.action.dim),
+        lead=torch.zeros(batch, dtype=torch.int64),
         valid=torch.ones(batch, spec.horizon, dtype=torch.bool),
         auxiliary=torch.zeros(batch, len(subject.config.auxiliary_targets)),
         sensors=tuple(sensors),

@@ -140,7 +140,7 @@ def open_subject(given: SubjectArgs) -> Subject:
     if given.batch_size is not None:
         args = dataclasses.replace(args, batch_size=given.batch_size)
     check_flags(args)
-    data = open_training_data(directories, args.horizon, args.val_split, args.seed)
+    data = open_training_data(directories, args.horizon, args.max_prefix, args.val_split, args.seed)
     names = tuple(data.facts.environment_state_names or ())
     auxiliary = Auxiliary.choose(args.auxiliary, names, data.caches)
     data_spec = make_spec(args, data.facts, data.caches, [train for train, _ in data.splits])
