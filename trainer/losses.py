@@ -101,9 +101,9 @@ def draw_corruption(
     """Draw from `generator` alone.
 
     An expert's actions tell where it was going, so a policy that continues nothing else learns to read the goal off
-    them instead of the images, and in serving believes its own mistakes. Prefixes are therefore what was executed: pushed,
-    or driven by a policy. Where a dataset does not have that, offsets on the prefix (`prefix_noise`, their standard
-    deviation in normalised actions) help, at the price of where the hand will be when the prefix is over.
+    them instead of the images, and in serving believes its own mistakes. Prefixes are therefore what was executed,
+    pushed or driven by a policy. Where a dataset does not have that, offsets on the prefix (`prefix_noise`, their
+    standard deviation in normalised actions) help, at the price of where the hand will be when the prefix is over.
     """
     rows = batch * draws
     train_steps = spec.sampler.train_steps if spec.sampler else 1

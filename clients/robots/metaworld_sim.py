@@ -7,6 +7,7 @@ collection and evaluation as fast as they can.
 from __future__ import annotations
 
 import atexit
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +115,10 @@ class MetaWorldSim:
         state = np.empty(mujoco.mj_stateSize(model, spec), np.float64)
         mujoco.mj_getState(model, data, state, spec)
         return state
+
+    def lift_step_limit(self) -> None:
+        """Let an episode be longer than `MAX_STEPS`, beyond which MetaWorld refuses to step."""
+        self._env.max_path_length = sys.maxsize
 
     def restore(self, state: np.ndarray) -> None:
         """Put the physics back to what `physics_state` returned (same episode only)."""
