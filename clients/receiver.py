@@ -10,9 +10,10 @@ What is decided lives in `clients.episode`; here are only the threads, the clock
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -106,8 +107,12 @@ class Receiver:
             TinyVLAError: the server refused a request for a reason that will not pass.
             Exception: whatever the robot raised. The robot holds in either case.
         """
+        self._robot.reset(seed)
+        with _no_long_collections():
+            return self._run_episode(seed, session, watcher)
+
+    def _run_episode(self, seed: int, session: str, watcher: Watcher | None) -> EpisodeOutcome:
         robot = self._robot
-        robot.reset(seed)
         settings = episode_settings(robot.info, self._spec, self._settings, seed, session)
         started = time.monotonic()
         episode = Episode(robot, self._spec, settings, self._log, started=started)
@@ -202,6 +207,20 @@ class Receiver:
             answer = self._operator.ask(question)
             if answer is not None:
                 episode.uncertainty.answer(answer)
+
+
+@contextlib.contextmanager
+def _no_long_collections() -> Iterator[None]:
+    """Within the block the garbage collector looks only at what is made in it.
+
+    To go through everything that MuJoCo and the rest have loaded takes it some 60 ms, during which no thread runs.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _wait_for(at_rest: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from dataclasses import replace
 
@@ -47,6 +48,13 @@ def run(client, robot: NullRobot | None = None, lines: list[str] | None = None, 
     asked = ReceiverSettings(inference_rate_hz=20.0, limits=PATIENT, **settings)
     receiver = Receiver(robot, client, SPEC, asked, (lines or []).append)
     return robot, receiver.run_episode(3, session="s")
+
+
+def test_no_collection_of_what_was_loaded_before_interrupts_an_episode():
+    before, during = gc.get_freeze_count(), []
+    run(FaultyClient(before=lambda number: during.append(gc.get_freeze_count())))
+    assert min(during) > before + 10_000
+    assert gc.get_freeze_count() == before
 
 
 def test_an_episode_runs_to_its_end_and_every_part_is_measured():
