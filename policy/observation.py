@@ -84,7 +84,7 @@ def check_observation(spec: PolicySpec, observation: Observation) -> None:
             )
         _check_sane(f"sensors.{name}", window)
     for sensor in spec.sensors:
-        if not sensor.optional and sensor.name not in observation.sensors:
+        if not sensor.optional and not len(observation.sensors.get(sensor.name, ())):
             raise contract_mismatch(f"sensors.{sensor.name}", "a window", "nothing")
 
 

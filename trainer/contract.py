@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clients.lerobot_v3 import DatasetFacts, LeRobotDataset
+from clients.rig_sim import lockstep
 from clients.robots import metaworld_sim, needle_rig_contract
 from policy.errors import UsageError
 from policy.normalize import range_stats
@@ -21,7 +22,7 @@ from policy.spec import (
     StateSpec,
 )
 from trainer.cache import FrameCache
-from trainer.sensor_windows import sensor_specs, sensor_stats
+from trainer.sensor_windows import absent_somewhere, sensor_specs, sensor_stats
 from trainer.settings import TrainArgs
 
 # What a dataset's robot_type says about units and about what an action is. Recordings say it themselves; of other
@@ -35,9 +36,17 @@ _ROBOTS: dict[str, dict[str, Any]] = {
     "needle-rig": {
         "state_units": needle_rig_contract.STATE_UNITS,
         "action_units": needle_rig_contract.ACTION_UNITS,
+        "environment_units": lockstep.ENVIRONMENT_STATE_UNITS,
         "action_kind": "delta",
     },
 }
+
+
+def environment_units(facts: DatasetFacts) -> dict[str, str]:
+    """Unit of each privileged value; metres of robots that do not say."""
+    names = tuple(facts.environment_state_names or ())
+    units = _ROBOTS.get(facts.robot_type or "", {}).get("environment_units", ("m",) * len(names))
+    return dict(zip(names, units, strict=False))
 
 
 def cameras_of(facts: DatasetFacts) -> tuple[CameraSpec, ...]:
@@ -98,7 +107,22 @@ def make_spec(
         for name, text in zip(cache.task_names, cache.tasks, strict=True):
             if text not in by_task.get(name, ()):
                 by_task[name] = (*by_task.get(name, ()), text)
-    sensors = sensor_specs(caches[0].sensors)
+    streams = {
+        name: [
+            cache.streams[episode][name]
+            for cache, episodes in zip(caches, training, strict=True)
+            for episode in episodes
+        ]
+        for name in caches[0].sensors
+    }
+    sensors = sensor_specs(
+        caches[0].sensors,
+        optional=[
+            name
+            for name, told in caches[0].sensors.items()
+            if args.sensor_dropout > 0 or absent_somewhere(streams[name], told)
+        ],
+    )
     action_stats = range_stats(np.concatenate(actions))
     width = len(facts.action_names)
     # A dimension that never moves in the data still needs an interval as its bounds.
@@ -133,15 +157,6 @@ def make_spec(
         normalization=Normalization(
             state=range_stats(np.concatenate(states)),
             action=action_stats,
-            sensors={
-                sensor.name: sensor_stats(
-                    [
-                        cache.streams[episode][sensor.name]
-                        for cache, episodes in zip(caches, training, strict=True)
-                        for episode in episodes
-                    ]
-                )
-                for sensor in sensors
-            },
+            sensors={name: sensor_stats(parts) for name, parts in streams.items()},
         ),
     )

@@ -30,12 +30,20 @@ def read_epochs(path: Path) -> tuple[EpochReport, ...]:
     if not path.exists():
         return ()
     found: dict[int, EpochReport] = {}
-    names = [field.name for field in dataclasses.fields(EpochReport)]
+    # A field with a default is younger than some logs.
+    names = [f.name for f in dataclasses.fields(EpochReport)]
+    younger = {
+        f.name
+        for f in dataclasses.fields(EpochReport)
+        if (f.default, f.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
+    }
     for line in path.read_text().splitlines():
         try:
             values = json.loads(line)
             read: dict[str, Any] = {
-                name: math.nan if values[name] is None else values[name] for name in names
+                name: math.nan if values[name] is None else values[name]
+                for name in names
+                if name in values or name not in younger
             }
         except (json.JSONDecodeError, KeyError, TypeError):
             continue  # cut off by a kill

@@ -13,6 +13,7 @@ from policy.networks.network import PolicyNetwork
 from policy.normalize import standardize, to_unit
 from policy.schedule import alphas_cumprod
 from policy.spec import PolicySpec, RangeStats
+from trainer.sensor_loss import sample_weights, shown_sensors
 from trainer.windows import Batch
 
 
@@ -47,6 +48,7 @@ class Corruption:
     prefix_offset: Tensor  # float32 [B * draws, 1, A], what the shown prefix is off by
     state_noise: Tensor  # float32 [B, D]
     state_known: Tensor  # float32 [B, 1]
+    sensor_known: Tensor  # float32 [B, S], 0 where a sensor is not shown
 
     def to(self, device: torch.device) -> Corruption:
         """The same draws on another device."""
@@ -97,6 +99,7 @@ def draw_corruption(
     state_noise: float,
     state_dropout: float,
     prefix_noise: float = 0.0,
+    sensor_dropout: float = 0.0,
 ) -> Corruption:
     """Draw from `generator` alone.
 
@@ -119,6 +122,7 @@ def draw_corruption(
         state_noise=torch.randn(batch, spec.state.dim, generator=generator) * state_noise,
         state_known=(torch.rand(batch, 1, generator=generator) >= state_dropout).float(),
         prefix_offset=torch.randn(rows, 1, spec.action.dim, generator=generator) * prefix_noise,
+        sensor_known=(torch.rand(batch, len(spec.sensors), generator=generator) >= sensor_dropout).float(),
     )
 
 
@@ -140,6 +144,7 @@ class Pass:
     output: Tensor  # float32 [B * draws, H, A]
     counted: Tensor  # float32 [B * draws, H], 0 in prefixes and past the end of the episode
     auxiliary: Tensor  # scalar, mean squared error of the normalised positions; 0 without targets
+    sensed: list[tuple[Tensor, Tensor]]  # per sensor the window [B, T, C] and the mask [B, T] that were shown
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def run_pass(network: PolicyNetwork, spec: PolicySpec, example: Example, corrupt
     draws = len(corruption.timestep) // len(example.state)
     seen = network.encoder.see(example.images, example.tokens)
     state = example.state + corruption.state_noise
-    sensed = list(zip(example.sensors[::2], example.sensors[1::2], strict=True))
+    sensed = shown_sensors(example.sensors, corruption.sensor_known)
     context = network.encoder.fuse(seen, state, corruption.state_known, sensed)
     if example.auxiliary.shape[1]:
         auxiliary = F.mse_loss(network.encoder.locate(seen).float(), example.auxiliary)
@@ -183,18 +188,28 @@ def run_pass(network: PolicyNetwork, spec: PolicySpec, example: Example, corrupt
     chunk = torch.where(is_prefix[..., None], (prefix + corruption.prefix_offset).clamp(-1, 1), chunk)
     timestep = corruption.timestep if spec.sampler is not None else torch.zeros_like(corruption.timestep)
     output = network.denoise(chunk, timestep, prefix_length, context)
-    return Pass(chunk, target, output, (valid & ~is_prefix).float(), auxiliary)
+    return Pass(chunk, target, output, (valid & ~is_prefix).float(), auxiliary, sensed)
 
 
 def compute_losses(
-    network: PolicyNetwork, spec: PolicySpec, example: Example, corruption: Corruption
+    network: PolicyNetwork,
+    spec: PolicySpec,
+    example: Example,
+    corruption: Corruption,
+    sensor_loss_weight: float = 1.0,
 ) -> Losses:
-    """Forward pass of a batch; prefixes and padding are excluded from the action loss."""
+    """Forward pass of a batch; prefixes and padding are excluded from the action loss.
+
+    Args:
+        sensor_loss_weight: of samples that are shown sensor data, see `sample_weights`; 1 is the plain mean.
+    """
     found = run_pass(network, spec, example, corruption)
     counted = found.counted
     error = (found.output - found.target).square().mean(-1) * counted
+    weight = sample_weights(found.sensed, sensor_loss_weight)
+    weighed = error.view(len(example.state), -1).sum(1) * weight
     return Losses(
-        action=error.sum() / counted.sum().clamp(min=1.0),
+        action=weighed.sum() / counted.sum().clamp(min=1.0),
         auxiliary=found.auxiliary,
         by_draw=error.detach().sum(1) / counted.sum(1),
     )

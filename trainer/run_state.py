@@ -69,10 +69,11 @@ def check_same_run(
     if found.state["data_hashes"] != data_hashes:
         raise UsageError(f"{where} was trained on other data; give --dataset-dir as it was")
     before, now = found.state["arguments"], arguments_of(args)
+    unsaid = arguments_of(TrainArgs(dataset_dir=()))  # of a run that is older than a flag
     for name in sorted(set(now) - MAY_CHANGE_ON_RESUME):
-        if before.get(name) != now[name]:
+        was = before.get(name, unsaid[name])
+        if was != now[name]:
             flag = "--" + name.replace("_", "-")
             raise UsageError(
-                f"{where} was trained with {flag} {before.get(name)}, not {now[name]}; "
-                "give it as it was, or drop --resume"
+                f"{where} was trained with {flag} {was}, not {now[name]}; give it as it was, or drop --resume"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,12 +14,36 @@ from policy.spec import MeanStdStats, SensorSpec
 _STATS_EVERY = 13
 
 
-def sensor_specs(facts: Mapping[str, SensorFacts]) -> tuple[SensorSpec, ...]:
-    """The sensors of a dataset as a policy's contract has them, all optional."""
+def sensor_specs(facts: Mapping[str, SensorFacts], optional: Iterable[str] = ()) -> tuple[SensorSpec, ...]:
+    """The sensors of a dataset as a policy's contract has them.
+
+    Args:
+        optional: names of those that the policy is trained to do without.
+    """
+    names = set(optional)
     return tuple(
-        SensorSpec(name=name, channels=f.channels, window=f.window, rate_hz=f.rate_hz, units=f.units)
+        SensorSpec(
+            name=name,
+            channels=f.channels,
+            window=f.window,
+            rate_hz=f.rate_hz,
+            units=f.units,
+            optional=name in names,
+        )
         for name, f in sorted(facts.items())
     )
+
+
+def absent_somewhere(streams: Sequence[SensorStream], facts: SensorFacts) -> bool:
+    """Whether some frame of these episodes was taken with nothing in the sensor's window."""
+    for stream in streams:
+        newest = np.searchsorted(stream.times, stream.frame_times, side="right")
+        oldest = np.searchsorted(
+            stream.times, stream.frame_times - (facts.window + 0.5) / facts.rate_hz, side="right"
+        )
+        if (newest == oldest).any():
+            return True
+    return False
 
 
 def cut_windows(

@@ -63,6 +63,11 @@ class TrainArgs:
     """Share of samples that do not see the state: without it a policy copies where its own hand is."""
     state_noise: float = 0.01
     """Standard deviation of noise on the state, as a share of its half range."""
+    sensor_dropout: float = 0.1
+    """Share of samples that do not see a sensor: without it the policy cannot do without the sensor, and its contract
+    says so."""
+    sensor_loss_weight: float = 1.0
+    """Weight in the loss of samples shown sensor data, against 1 of the others; the batch's mean weight stays 1."""
     auxiliary: tuple[str, ...] = ("object", "object2", "goal")
     """Positions predicted from the images as a training-only target, where the dataset has them."""
     auxiliary_weight: float = 0.5
@@ -124,13 +129,13 @@ _TYPES = {"epochs": int, "batch_size": int, "lr": float, "patience": int}
 
 _POSITIVE = (
     "epochs", "batch_size", "lr", "grad_accum", "max_grad_norm", "diffusion_timesteps", "ddim_steps", "horizon",
-    "draws", "hidden_dim", "layers",
+    "draws", "hidden_dim", "layers", "sensor_loss_weight",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "patience", "weight_decay", "max_prefix", "prefix_noise", "shift", "state_noise", "auxiliary_weight", "threads",
     "save_every", "keep_every", "seed",
 )  # fmt: skip
-_SHARES = ("warmup_ratio", "prefix_probability", "val_split", "state_dropout", "ema_decay")
+_SHARES = ("warmup_ratio", "prefix_probability", "val_split", "state_dropout", "sensor_dropout", "ema_decay")
 
 
 def check_flags(args: TrainArgs) -> None:

@@ -17,7 +17,7 @@ from policy.spec import PolicySpec
 from trainer.augment import random_shift
 from trainer.auxiliary import Auxiliary
 from trainer.checkpoint import load_checkpoint, restore_optimizer, save_checkpoint
-from trainer.contract import make_spec
+from trainer.contract import environment_units, make_spec
 from trainer.device import peak_memory_mb, wants_bf16
 from trainer.ema import EMA
 from trainer.epoch_log import EPOCHS, append_epoch
@@ -98,6 +98,7 @@ class Trainer:
         corruption = draw_corruption(
             generator, len(rows), args.draws, self.spec, prefix_probability=args.prefix_probability,
             state_noise=args.state_noise, state_dropout=args.state_dropout, prefix_noise=args.prefix_noise,
+            sensor_dropout=args.sensor_dropout,
         )  # fmt: skip
         example = to_example(batch, self.spec, self.auxiliary.index, self.auxiliary.stats, self.device)
         return example, corruption.to(self.device)
@@ -110,7 +111,7 @@ class Trainer:
         start, started = progress.batches, time.perf_counter()
         for example, corruption in prefetch(self.prepared, range(start, end)):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                losses = compute_losses(self.network, self.spec, example, corruption)
+                losses = compute_losses(self.network, self.spec, example, corruption, args.sensor_loss_weight)
             total = losses.action + args.auxiliary_weight * losses.auxiliary
             progress.batches += 1
             if self._finite(float(total.detach())):
@@ -164,6 +165,7 @@ class Trainer:
         return validate(
             self.ema.module, self.spec, self.data.held_out, self.auxiliary, draws=args.draws, seed=args.seed,
             limit=4 * _DEBUG_BATCHES if args.debug else _VALIDATION_SAMPLES, bf16=self.bf16,
+            without_sensors=args.sensor_dropout > 0,
         )  # fmt: skip
 
     def _report(self, epoch: int, rate: float, found: Validation) -> EpochReport:
@@ -179,6 +181,8 @@ class Trainer:
             samples_per_second=rate,
             position_errors=dict(zip(self.auxiliary.names, found.position_errors.tolist(), strict=False)),
             skipped=self.progress.skipped,
+            position_units=environment_units(self.data.facts),
+            validation_without_sensors=found.loss_without_sensors,
         )
 
     def run(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +23,8 @@ class Validation:
     """What was found on held-out episodes."""
 
     loss: float  # of the actions
-    position_errors: np.ndarray  # float64 [P], mean error of each auxiliary position in metres
+    position_errors: np.ndarray  # float64 [P], mean error of each auxiliary position, in its own unit
+    loss_without_sensors: float = math.nan  # of the actions, all sensors masked; NaN where not asked for
 
 
 @torch.no_grad()
@@ -35,10 +38,15 @@ def validate(
     seed: int,
     limit: int,
     bf16: bool,
+    without_sensors: bool = False,
 ) -> Validation:
-    """Judge `network` on up to `limit` of the samples."""
+    """Judge `network` on up to `limit` of the samples, with what they have of sensors.
+
+    Args:
+        without_sensors: judge it a second time with every sensor masked.
+    """
     device = next(network.parameters()).device
-    losses, errors, weight = 0.0, np.zeros(len(auxiliary.names)), 0
+    losses, blind, errors, weight = 0.0, 0.0, np.zeros(len(auxiliary.names)), 0
     limit = min(len(samples), limit)
     chosen = np.random.default_rng([seed, 2]).permutation(len(samples))[:limit]
     for start in range(0, limit, _BATCH):
@@ -50,6 +58,11 @@ def validate(
         ).to(device)  # fmt: skip
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             found = compute_losses(network, spec, example, corruption)
+            if without_sensors and spec.sensors:
+                masked = dataclasses.replace(
+                    corruption, sensor_known=torch.zeros_like(corruption.sensor_known)
+                )
+                blind += float(compute_losses(network, spec, example, masked).action) * len(rows)
             if auxiliary.names:
                 encoder = network.encoder
                 guess = encoder.locate(encoder.see(example.images, example.tokens)).float()
@@ -58,4 +71,5 @@ def validate(
         weight += len(rows)
     if auxiliary.stats is not None:
         errors *= (np.asarray(auxiliary.stats.maximum) - np.asarray(auxiliary.stats.minimum)) / 2
-    return Validation(losses / weight, errors / weight)
+    told = blind / weight if without_sensors and spec.sensors else math.nan
+    return Validation(losses / weight, errors / weight, told)

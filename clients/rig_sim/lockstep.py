@@ -31,6 +31,7 @@ ENVIRONMENT_STATE_NAMES = (
     *(f"needle_off_axis_{axis}" for axis in "xyz"),
     "tip_to_retina",
 )
+ENVIRONMENT_STATE_UNITS = (*("mm",) * 3, *("deg",) * 3, "mm")
 
 _FAR_MM = 100.0  # stands for a retina that the needle does not point at
 

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.lerobot_v3 import DatasetFacts, EpisodeArrays, LeRobotDataset, finalize_dataset, stage_episode
+from clients.lerobot_v3 import (
+    DatasetFacts,
+    EpisodeArrays,
+    LeRobotDataset,
+    SensorFacts,
+    SensorStream,
+    finalize_dataset,
+    stage_episode,
+)
 
 ENVIRONMENT = ("goal_x", "goal_y", "goal_z")
 
@@ -36,6 +44,14 @@ def number_actions(frames: np.ndarray, per_frame: int) -> np.ndarray:
     return np.stack([steps, -steps], -1).reshape(len(frames), -1).astype(np.float32)
 
 
+TIP, TIP_FACTS = "tip", SensorFacts(channels=2, rate_hz=100.0, window=10, units="N")
+
+
+def tip_stream(times: np.ndarray, frames: int) -> SensorStream:
+    """A stream whose values are functions of time."""
+    return SensorStream(times, np.stack([np.sin(times), np.cos(times)], 1), np.arange(frames) / 20)
+
+
 def write_dataset(
     root: Path,
     lengths: Sequence[int],
@@ -44,9 +60,13 @@ def write_dataset(
     size: int = 8,
     cameras: Sequence[str] = ("front",),
     scale: float = 1.0,
+    streams: Sequence[np.ndarray] = (),
     **finalizing: Any,
 ) -> Path:
-    """Frames are numbered through the whole dataset; state and goal follow from the number too."""
+    """Frames are numbered through the whole dataset; state and goal follow from the number too.
+
+    `streams` are the sample times of each episode's sensor `tip`, against frames at 20 Hz.
+    """
     first, keys = 0, []
     for number, length in enumerate(lengths):
         frames = np.arange(first, first + length)
@@ -57,6 +77,7 @@ def write_dataset(
             action=number_actions(frames, per_frame) * np.float32(scale),
             environment_state=np.stack([np.sin(frames), np.cos(frames), frames / 100], 1).astype(np.float32),
             extra={"metaworld_task": f"task{number % 2}"},
+            sensors={TIP: tip_stream(streams[number], length)} if streams else {},
         )
         keys.append(f"episode-{number:06d}")
         stage_episode(root, keys[-1], episode)
@@ -69,6 +90,7 @@ def write_dataset(
         fps=20.0,
         control_rate_hz=20.0 * per_frame,
         actions_per_frame=per_frame,
+        free={"sensors": {TIP: TIP_FACTS.to_json()}} if streams else {},
     )
     finalize_dataset(root, keys, facts, **finalizing)
     return root

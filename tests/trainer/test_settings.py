@@ -83,6 +83,8 @@ def test_several_datasets_may_be_given():
         (["--val-split", "1.5"], "--val-split"),
         (["--val-split", "-0.1"], "--val-split"),
         (["--state-dropout", "2"], "--state-dropout"),
+        (["--sensor-dropout", "-0.1"], "--sensor-dropout"),
+        (["--sensor-loss-weight", "0"], "--sensor-loss-weight"),
         (["--max-grad-norm", "0"], "--max-grad-norm"),
         (["--shift", "-1"], "--shift"),
         (["--layers", "0"], "--layers"),

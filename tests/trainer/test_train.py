@@ -20,6 +20,7 @@ from policy.errors import UsageError
 from policy.export.write_bundle import write_bundle
 from trainer import train as module
 from trainer.checkpoint import load_checkpoint
+from trainer.run_state import arguments_of
 from trainer.train import Trainer
 from trainer.validation import Validation
 
@@ -159,6 +160,18 @@ def test_resuming_with_settings_that_change_the_run_is_refused_naming_the_flag(m
         Trainer(make_args(epochs=2, resume=True, **changes))
 
 
+def test_a_run_from_before_a_flag_may_be_resumed(make_args, monkeypatch):
+    new = ("sensor_dropout", "sensor_loss_weight")
+    with monkeypatch.context() as before:
+        before.setattr(
+            module, "arguments_of", lambda args: {k: v for k, v in arguments_of(args).items() if k not in new}
+        )
+        Trainer(make_args(epochs=1)).run()
+    assert Trainer(make_args(epochs=2, resume=True)).progress.batches
+    with pytest.raises(UsageError, match="--sensor-loss-weight"):
+        Trainer(make_args(epochs=2, resume=True, sensor_loss_weight=2.0))
+
+
 def test_a_run_may_be_resumed_for_more_epochs(make_args):
     Trainer(make_args(epochs=1)).run()
     longer = Trainer(make_args(epochs=2, resume=True))
@@ -189,8 +202,8 @@ def broken(numbers):
     """`compute_losses` whose passes of these numbers are not finite."""
     right, calls = module.compute_losses, []
 
-    def losses(network, spec, example, corruption):
-        found = right(network, spec, example, corruption)
+    def losses(network, spec, example, *rest):
+        found = right(network, spec, example, *rest)
         calls.append(1)
         if len(calls) - 1 in numbers:
             return dataclasses.replace(found, action=found.action * math.nan)
@@ -295,10 +308,10 @@ def test_validation_judges_the_averaged_weights_on_held_out_episodes_with_the_sa
 def test_every_frame_of_the_training_episodes_is_trained_on(make_args, numbers_of, monkeypatch):
     trained, right = [], module.compute_losses
 
-    def watch(network, spec, example, corruption):
+    def watch(network, spec, example, *rest):
         if network.training:
             trained.extend(numbers_of(example.images[:, 0].numpy()).tolist())
-        return right(network, spec, example, corruption)
+        return right(network, spec, example, *rest)
 
     monkeypatch.setattr(module, "compute_losses", watch)
     trainer = Trainer(make_args(epochs=1))

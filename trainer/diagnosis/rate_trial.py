@@ -55,7 +55,7 @@ def trial_batches(subject: Subject, steps: int) -> tuple[Batches, Batches]:
         corruption = draw_corruption(
             torch.Generator().manual_seed(number), len(rows), min(args.draws, 2), subject.spec,
             prefix_probability=args.prefix_probability, state_noise=args.state_noise,
-            state_dropout=args.state_dropout,
+            state_dropout=args.state_dropout, sensor_dropout=args.sensor_dropout,
         ).to(subject.device)  # fmt: skip
         return example, corruption
 
