@@ -31,21 +31,15 @@ def read_epochs(path: Path) -> tuple[EpochReport, ...]:
         return ()
     found: dict[int, EpochReport] = {}
     # A field with a default is younger than some logs.
-    names = [f.name for f in dataclasses.fields(EpochReport)]
-    younger = {
-        f.name
-        for f in dataclasses.fields(EpochReport)
-        if (f.default, f.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
-    }
+    names = [field.name for field in dataclasses.fields(EpochReport)]
     for line in path.read_text().splitlines():
         try:
             values = json.loads(line)
             read: dict[str, Any] = {
-                name: math.nan if values[name] is None else values[name]
-                for name in names
-                if name in values or name not in younger
+                name: math.nan if values[name] is None else values[name] for name in names if name in values
             }
-        except (json.JSONDecodeError, KeyError, TypeError):
+            report = EpochReport(**read)
+        except (json.JSONDecodeError, TypeError):
             continue  # cut off by a kill
-        found[read["epoch"]] = EpochReport(**read)
+        found[report.epoch] = report
     return tuple(found[epoch] for epoch in sorted(found))

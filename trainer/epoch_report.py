@@ -24,6 +24,7 @@ class EpochReport:
     skipped: int  # batches skipped since the start of the run
     position_units: dict[str, str] = field(default_factory=dict)  # metres where it is not said
     validation_without_sensors: float = math.nan  # NaN of policies that always have them
+    success: dict[str, float] = field(default_factory=dict)  # share of episodes by task, where they were run
 
     def scalars(self) -> dict[str, float]:
         """Names as TensorBoard shows them."""
@@ -44,7 +45,14 @@ class EpochReport:
                 if math.isnan(self.validation_without_sensors)
                 else {"loss/validation_without_sensors": self.validation_without_sensors}
             ),
+            **{f"success/{task}": share for task, share in self.success.items()},
+            **({"success/mean": self.mean_success} if self.success else {}),
         }
+
+    @property
+    def mean_success(self) -> float:
+        """Mean over the tasks that were run in closed loop."""
+        return float(np.mean(list(self.success.values())))
 
     def line(self) -> str:
         """`Epoch 03 | Loss: 0.4321 | Val: 0.45 | ...`"""
@@ -62,6 +70,8 @@ class EpochReport:
         ]
         if self.position_errors:
             parts.append(f"Position error: {self._position_error()}")
+        if self.success:
+            parts.append(f"Success: {100 * self.mean_success:.0f} %")
         if self.skipped:
             parts.append(f"Skipped: {self.skipped}")
         return " | ".join(parts)

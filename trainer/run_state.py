@@ -26,6 +26,13 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "threads",
         "save_every",
         "keep_every",
+        "log_every",
+        "pictures_every",
+        "wandb",
+        "evaluate_every",
+        "evaluate_tasks",
+        "evaluate_episodes",
+        "evaluate_workers",
         "device",
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -81,6 +82,20 @@ class TrainArgs:
     """Optimiser steps between `last` checkpoints within an epoch; 0 saves at the ends of epochs only."""
     keep_every: int = 10
     """Epochs between checkpoints that are kept."""
+    log_every: int = 50
+    """Optimiser steps between entries in the trackers: loss by timestep, gradient norms by block, speed."""
+    pictures_every: int = 5
+    """Epochs between pictures of sampled chunks over demonstrated ones; 0 draws none."""
+    wandb: bool = False
+    """Log to Weights & Biases too; WANDB_MODE=offline keeps the run on this machine."""
+    evaluate_every: int = 0
+    """Epochs between evaluations in closed loop, in simulation; 0 makes none."""
+    evaluate_tasks: tuple[str, ...] = ()
+    """MetaWorld tasks of those evaluations; default the dataset's own."""
+    evaluate_episodes: int = 5
+    """Episodes per task: enough to see a trend, too few to quote (`tinyvla evaluate` measures)."""
+    evaluate_workers: int = max(1, os.cpu_count() or 1)
+    """Processes."""
     resume: bool = False
     """Go on from `last` in --out; the result is that of an unbroken run."""
     init_from: Path | None = None
@@ -129,11 +144,11 @@ _TYPES = {"epochs": int, "batch_size": int, "lr": float, "patience": int}
 
 _POSITIVE = (
     "epochs", "batch_size", "lr", "grad_accum", "max_grad_norm", "diffusion_timesteps", "ddim_steps", "horizon",
-    "draws", "hidden_dim", "layers", "sensor_loss_weight",
+    "draws", "hidden_dim", "layers", "sensor_loss_weight", "log_every", "evaluate_episodes", "evaluate_workers",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "patience", "weight_decay", "max_prefix", "prefix_noise", "shift", "state_noise", "auxiliary_weight", "threads",
-    "save_every", "keep_every", "seed",
+    "save_every", "keep_every", "pictures_every", "evaluate_every", "seed",
 )  # fmt: skip
 _SHARES = ("warmup_ratio", "prefix_probability", "val_split", "state_dropout", "sensor_dropout", "ema_decay")
 

@@ -17,18 +17,21 @@ from policy.spec import PolicySpec
 from trainer.augment import random_shift
 from trainer.auxiliary import Auxiliary
 from trainer.checkpoint import load_checkpoint, restore_optimizer, save_checkpoint
+from trainer.chunk_pictures import picture_of_chunks
+from trainer.closed_loop import ClosedLoop
 from trainer.contract import environment_units, make_spec
 from trainer.device import peak_memory_mb, wants_bf16
 from trainer.ema import EMA
-from trainer.epoch_log import EPOCHS, append_epoch
 from trainer.epoch_report import EpochReport
 from trainer.loader import batches_per_epoch, prefetch, rows_of_batch
 from trainer.losses import Corruption, Example, compute_losses, draw_corruption, to_example
 from trainer.network_choice import choose_network
 from trainer.optimizer import learning_rate, make_optimizer
+from trainer.run_log import RunLog
 from trainer.run_state import Progress, arguments_of, check_same_run
 from trainer.settings import TrainArgs, check_flags, with_preset
 from trainer.start_weights import start_from
+from trainer.step_log import StepLog
 from trainer.training_data import open_training_data
 from trainer.validation import Validation, validate
 
@@ -36,6 +39,7 @@ from trainer.validation import Validation, validate
 _MAX_CONSECUTIVE_NAN = 20
 _DEBUG_BATCHES = 4
 _VALIDATION_SAMPLES = 2048
+_PICTURED_SAMPLES = 4
 
 
 class Trainer:
@@ -65,6 +69,13 @@ class Trainer:
         self.steps_per_epoch = -(-self.per_epoch // args.grad_accum)
         self.total_steps = resolved.epochs * self.steps_per_epoch
         self.progress = Progress()
+        self.step_log = StepLog(self.spec.sampler.train_steps if self.spec.sampler else None)
+        self.closed_loop: ClosedLoop | None = None
+        if args.evaluate_every:
+            self.closed_loop = ClosedLoop(
+                self.spec, args.evaluate_tasks, episodes=args.evaluate_episodes, workers=args.evaluate_workers,
+                seed=args.seed,
+            )  # fmt: skip
         if args.resume:
             self._resume()
 
@@ -103,7 +114,7 @@ class Trainer:
         example = to_example(batch, self.spec, self.auxiliary.index, self.auxiliary.stats, self.device)
         return example, corruption.to(self.device)
 
-    def train_epoch(self, epoch: int) -> float:
+    def train_epoch(self, epoch: int, log: RunLog) -> float:
         """Run an epoch from wherever the run stands in it; returns samples per second."""
         args, progress = self.args, self.progress
         self.network.train()
@@ -119,9 +130,10 @@ class Trainer:
                 progress.sums["loss"] += float(losses.action.detach())
                 progress.sums["auxiliary"] += float(losses.auxiliary.detach())
                 progress.sums["n"] += 1
+                self.step_log.add(losses, corruption.timestep, len(example.state))
             within = progress.batches % self.per_epoch
             if within % args.grad_accum == 0 or within == 0:  # the trailing batches of an epoch count too
-                self._step()
+                self._step(log, progress.steps % args.log_every == 0 or within == 0)
                 if args.save_every and progress.steps % args.save_every == 0 and within:
                     self.save("last")
         return (progress.batches - start) * args.batch_size / (time.perf_counter() - started)
@@ -144,13 +156,16 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.total_steps, self.args.lr, self.args.warmup_ratio)
 
-    def _step(self) -> None:
+    def _step(self, log: RunLog, tells: bool) -> None:
         progress = self.progress
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(progress.steps)
         progress.steps += 1
         if all(p.grad is None for p in self.network.parameters()):
             return  # every batch of this step was skipped
+        if tells:
+            told = {**self.step_log.entry(self.network), "step/learning_rate": self._rate(progress.steps - 1)}
+            log.scalars(told, progress.steps)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.args.max_grad_norm)
         if self._finite(float(norm)):
             self.optimizer.step()
@@ -168,7 +183,7 @@ class Trainer:
             without_sensors=args.sensor_dropout > 0,
         )  # fmt: skip
 
-    def _report(self, epoch: int, rate: float, found: Validation) -> EpochReport:
+    def _report(self, epoch: int, rate: float, found: Validation, success: dict[str, float]) -> EpochReport:
         sums, count = self.progress.sums, max(1.0, self.progress.sums["n"])
         return EpochReport(
             epoch=epoch,
@@ -183,46 +198,54 @@ class Trainer:
             skipped=self.progress.skipped,
             position_units=environment_units(self.data.facts),
             validation_without_sensors=found.loss_without_sensors,
+            success=success,
         )
+
+    def _picture(self, log: RunLog) -> None:
+        """Chunks over the demonstrated ones, of the same few samples every time."""
+        samples = self.data.held_out if len(self.data.held_out) else self.data.train
+        rows = np.unique(np.linspace(0, len(samples) - 1, _PICTURED_SAMPLES).round().astype(int))
+        example = to_example(
+            samples.batch(rows), self.spec, self.auxiliary.index, self.auxiliary.stats, self.device
+        )
+        log.picture("chunks", picture_of_chunks(self.ema.module, self.spec, example), self.progress.steps)
 
     def run(self) -> None:
         """Train to the end, or until patience runs out."""
-        from torch.utils.tensorboard import SummaryWriter
+        try:
+            with RunLog(self.args, self.spec) as log:
+                self._run(log)
+        finally:
+            if self.closed_loop is not None:
+                self.closed_loop.close()
 
+    def _run(self, log: RunLog) -> None:
         args, progress = self.args, self.progress
-        args.out.mkdir(parents=True, exist_ok=True)
-        board = SummaryWriter(str(args.out / "tensorboard"))
-        log = (args.out / "log.txt").open("a")
-
-        def say(line: str) -> None:
-            print(line, flush=True)
-            print(line, file=log, flush=True)
-
         parameters = sum(p.numel() for p in self.network.parameters())
-        say(
+        log.say(
             f"{self.spec.name}: {args.head}, {parameters / 1e6:.2f} M parameters, {len(self.data.train)} samples, "
             f"{len(self.data.held_out)} held out, {self.total_steps} steps, "
             f"{self.device.type} {'bf16' if self.bf16 else 'fp32'}"
         )
         for epoch in range(progress.batches // self.per_epoch, args.epochs):
             if args.patience and progress.epochs_without_gain >= args.patience:
-                say(f"no better validation loss for {args.patience} epochs: stopped")
+                log.say(f"no better validation loss for {args.patience} epochs: stopped")
                 break
-            rate = self.train_epoch(epoch)
+            rate = self.train_epoch(epoch, log)
             found = self.validate() if len(self.data.held_out) else Validation(math.nan, np.zeros(0))
-            report = self._report(epoch, rate, found)
-            append_epoch(args.out / EPOCHS, report)
-            for name, scalar in report.scalars().items():
-                board.add_scalar(name, scalar, progress.steps)
-            say(report.line())
+            success: dict[str, float] = {}
+            if self.closed_loop is not None and (epoch + 1) % args.evaluate_every == 0:
+                self.save("evaluated")
+                success = self.closed_loop.measure(args.out / "evaluated")
+            log.epoch(self._report(epoch, rate, found, success), progress.steps)
+            if args.pictures_every and (epoch + 1) % args.pictures_every == 0:
+                self._picture(log)
             progress.sums = Progress().sums
             if progress.note_validation(found.loss):
                 self.save("best")
             if args.keep_every and (epoch + 1) % args.keep_every == 0:
                 self.save(f"epoch{epoch + 1}")
             self.save("last")
-        board.close()
-        log.close()
 
 
 def main(argv: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -37,17 +38,29 @@ def episode_seed(seed: int, task: str, episode: int) -> int:
     return int(sequence.generate_state(1)[0]) % 2**31
 
 
+def _written(checkpoint: Path | None) -> int | None:
+    """When a checkpoint's weights were written; the run that it belongs to may replace it."""
+    if checkpoint is None:
+        return None
+    from trainer.checkpoint import find_checkpoint
+
+    return (find_checkpoint(checkpoint) / "ema.safetensors").stat().st_mtime_ns
+
+
 class _Workplace:
     """What this process keeps."""
 
     def __init__(self) -> None:
         self._policy: Predictor | None = None
+        self._loaded: tuple[object, ...] = ()  # what `_policy` is
         self._sim: metaworld_sim.MetaWorldSim | None = None
         self._renderer: metaworld_sim.SceneRenderer | None = None
 
     def policy(self, args: EvaluateArgs) -> Predictor:
-        if self._policy is None:
-            self._policy = load_policy(args)
+        """The policy under evaluation; loaded anew when it is another one."""
+        wanted = (args.bundle, args.checkpoint, args.runtime, _written(args.checkpoint))
+        if self._policy is None or self._loaded != wanted:
+            self._policy, self._loaded = load_policy(args), wanted
         return self._policy
 
     def scene(self, task: str) -> tuple[metaworld_sim.MetaWorldSim, metaworld_sim.SceneRenderer]:
