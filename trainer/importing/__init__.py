@@ -1,0 +1,1 @@
+"""Other projects' recordings into our LeRobotDataset: one file for each layout, and what they share."""
