@@ -57,7 +57,7 @@ class TrainArgs:
     hidden_dim: Annotated[int, tyro.conf.arg(aliases=["--hidden_dim"])] = 192
     layers: int = 4
     val_split: Annotated[float, tyro.conf.arg(aliases=["--val_split"])] = 0.05
-    """Share of whole episodes held out."""
+    """Share of whole episodes held out; of whole sessions where the dataset knows them."""
     shift: int = 3
     """Random shift of the images in training, pixels."""
     state_dropout: float = 0.2

@@ -1,4 +1,4 @@
-"""The datasets of a run: opened, decoded, split by whole episodes, and told apart by their hashes."""
+"""The datasets of a run: opened, decoded, split by whole sessions, and told apart by their hashes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clients.lerobot_v3 import DatasetFacts, LeRobotDataset, dataset_hash
+from clients.lerobot_v3.layout import SESSION
 from trainer.cache import FrameCache, open_cache
 from trainer.contract import cameras_of, check_alike
 from trainer.loader import Samples
@@ -43,7 +44,7 @@ def open_training_data(
     datasets = tuple(LeRobotDataset(path) for path in directories)
     check_alike(datasets)
     caches = tuple(open_cache(dataset, cameras_of(datasets[0].facts)) for dataset in datasets)
-    splits = tuple(split_episodes(cache.num_episodes, val_split, seed) for cache in caches)
+    splits = tuple(_split(dataset, val_split, seed) for dataset in datasets)
 
     def windows(episodes: Sequence[np.ndarray]) -> Samples:
         chosen = zip(caches, episodes, strict=True)
@@ -63,3 +64,12 @@ def open_training_data(
         held_out=windows([rest for _, rest in splits]),
         hashes=hashes,
     )
+
+
+def _split(dataset: LeRobotDataset, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(training, validation) episode numbers. Episodes of one session, which imports record, stay together."""
+    told = [dataset.extra_of(number).get(SESSION, number) for number in range(dataset.num_episodes)]
+    numbers = {session: number for number, session in enumerate(dict.fromkeys(told))}
+    session = np.array([numbers[name] for name in told])
+    train, held_out = split_episodes(len(numbers), share, seed)
+    return np.flatnonzero(np.isin(session, train)), np.flatnonzero(np.isin(session, held_out))

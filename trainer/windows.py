@@ -27,7 +27,7 @@ class Batch:
 
 
 def split_episodes(episodes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(training, validation) episode numbers; whole episodes, so that no window is in both."""
+    """(training, validation) episode numbers; whole episodes, so that no window is in both. Or session numbers."""
     order = np.random.default_rng([seed, 0x5E1]).permutation(episodes)
     held_out = min(episodes - 1, round(episodes * share)) if share > 0 else 0
     held_out = max(held_out, 1 if share > 0 and episodes > 1 else 0)

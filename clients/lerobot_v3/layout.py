@@ -43,6 +43,8 @@ FILE_INDEX_COLUMNS = ("data/chunk_index", "data/file_index")
 EPISODE_INDEX_COLUMNS = ("meta/episodes/chunk_index", "meta/episodes/file_index")
 EXTRA_COLUMN = "tinyvla/extra"
 """Our own column of the episodes table: JSON facts about the episode."""
+SESSION = "session"
+"""Of those facts: which sitting the episode was recorded in. Validation holds out whole sessions."""
 
 
 class Place(NamedTuple):
