@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("clients.replay", "play a recording back through the receiver and compare the actions"),
     "recover": ("clients.recording.recover", "finish a --save-data recording that was cut off"),
     "collect": ("trainer.collect", "record demonstrations from MetaWorld's scripted experts"),
+    "import": ("trainer.import_command", "turn recordings of other projects into a dataset"),
     "train": ("trainer.train", "train a diffusion or regression policy on a dataset"),
     "diagnose": ("trainer.diagnose", "find what is wrong with a run, a checkpoint or a dataset"),
     "export": ("trainer.export", "turn a checkpoint into a policy bundle (ONNX, TorchScript)"),

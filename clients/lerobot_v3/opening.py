@@ -58,7 +58,7 @@ def _why_incomplete(root: Path) -> str:
     if staged or layout.dataset_files(root):
         return (
             f"{root}: half-written dataset ({staged} episodes staged, no {layout.INFO_PATH}); "
-            "run the same `tinyvla collect` command again to resume it"
+            "run the same `tinyvla collect` or `tinyvla import` command again to resume it"
         )
     return f"{root}: not a dataset ({layout.INFO_PATH} is missing)"
 

@@ -165,7 +165,7 @@ def begun(tmp_path, monkeypatch) -> Path:
      {"image_every": 2}, {"cameras": ("corner",)}],
 )  # fmt: skip
 def test_a_collection_is_not_resumed_with_other_settings(begun, changes):
-    with pytest.raises(UsageError, match="a part of a collection made with other settings"):
+    with pytest.raises(UsageError, match="a part of a dataset made with other settings"):
         run(begun, **changes)
 
 

@@ -1,4 +1,4 @@
-"""Whether a directory may be collected into: empty, or begun or finished by the very same command."""
+"""Whether a directory may be collected or imported into: empty, or begun or finished by the very same command."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from clients.lerobot_v3.opening import load_json
 from policy.errors import UsageError
 
 
-def check_resumable(root: Path, settings: dict[str, Any]) -> bool:
-    """True when the dataset is already complete; refuses to mix two different collections."""
+def check_resumable(root: Path, settings: dict[str, Any], kind: str = "collect") -> bool:
+    """True when the dataset is already complete; refuses to mix what two different commands make.
+
+    Args:
+        kind: what makes it, under which `meta/info.json` keeps the settings.
+    """
     note = root / ".staging" / "settings.json"
     done = root / "meta" / "info.json"
     if done.exists():
-        if (load_json(done).get("tinyvla") or {}).get("collect") == settings:
+        if (load_json(done).get("tinyvla") or {}).get(kind) == settings:
             return True
         raise UsageError(f"{root} already holds another dataset; give --out an empty directory")
     if note.exists():
         if load_json(note) != settings:
             raise UsageError(
-                f"{root} holds a part of a collection made with other settings; use those or another --out"
+                f"{root} holds a part of a dataset made with other settings; use those or another --out"
             )
         return False
     temporary = note.with_suffix(".tmp")
