@@ -14,7 +14,7 @@ from policy.predictor import batch_key
 from policy.preprocess import fit_image
 from policy.sampler import draw_chunks
 from policy.spec import PolicySpec, SensorSpec
-from policy.text import tokenize
+from policy.text import text_encoder
 
 
 class Backend(Protocol):
@@ -25,11 +25,11 @@ class Backend(Protocol):
     splits: bool  # has `see` and `fuse`, so that what was seen may be reused; otherwise it has `encode`
 
     def see(self, images: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """uint8 [B, V, H, W, 3], int64 [B, L] -> features of cameras and instruction, float32 [B, F]."""
+        """uint8 [B, V, H, W, 3], int64 [B, L] -> features of cameras and instruction, float32 [B, ...]."""
         ...
 
     def fuse(self, seen: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]) -> np.ndarray:
-        """float32 [B, F], float32 [B, D], windows and masks in turn -> context [B, M, D]."""
+        """What `see` gave, float32 [B, D], windows and masks in turn -> context [B, M, D]."""
         ...
 
     def encode(
@@ -65,6 +65,7 @@ class LoadedPolicy:
         self.why = why
         self.reuses_features = backend.splits
         self._backend = backend
+        self._tokens_of = text_encoder(spec.backbone is not None)
 
     def predict(
         self,
@@ -151,7 +152,7 @@ class LoadedPolicy:
         images = np.stack(
             [np.stack([fit_image(o.images[c.name], c) for c in self.spec.cameras]) for o in observations]
         )
-        return images, np.stack([tokenize(observation.instruction) for observation in observations])
+        return images, np.stack([self._tokens_of(observation.instruction) for observation in observations])
 
     def _sensed(self, observations: Sequence[Observation]) -> tuple[np.ndarray, list[np.ndarray]]:
         """What must be fresh at every control step: state, sensor windows and their masks, normalised."""

@@ -108,6 +108,32 @@ class SamplerSpec(_Part):
         return self
 
 
+class BackboneSpec(_Part):
+    """A Hugging Face vision-language model in place of the network's own vision and text encoders."""
+
+    name: str
+    """Directory, or repository on the Hugging Face Hub; a copy inside the bundle goes before it."""
+    revision: str | None = None
+    """Commit on the hub; None for a directory."""
+    sha256: str
+    """Of its configuration, tokenizer, processor and weights, checked on every load."""
+    model_type: str
+    views: tuple[str, ...]
+    """Cameras in the order in which the prompt shows them."""
+    prompt: str
+    """What stands after the images; `{instruction}` is the task in words."""
+    tokens: int = Field(gt=0)
+    """Last-hidden tokens handed to the head; shorter prompts are padded with rows of zeros."""
+    width: int = Field(gt=0)
+    """Dimensions of a token."""
+    dtype: Literal["bf16", "fp32"]
+    lora_rank: int = Field(default=0, ge=0)
+    """0 for a frozen backbone."""
+    lora_alpha: int = 0
+    lora_targets: tuple[str, ...] = ()
+    """Ends of the names of the linear layers that carry an adapter."""
+
+
 class RangeStats(_Part):
     """Per-dimension minimum and maximum of the training data, mapped to [-1, 1]."""
 
@@ -149,6 +175,8 @@ class PolicySpec(_Part):
     max_prefix: int = Field(default=0, ge=0)
     """Longest prefix of committed actions the policy was trained to continue."""
     normalization: Normalization
+    # Left out where there is none: policies from before there were any keep their hash.
+    backbone: BackboneSpec | None = Field(default=None, exclude_if=lambda value: value is None)
     network: dict[str, Any] = {}
     """Arguments of `policy.networks` that rebuild the network; unused by exported runtimes."""
     files: dict[str, str] = {}
@@ -171,6 +199,8 @@ class PolicySpec(_Part):
             stats: RangeStats = getattr(self.normalization, part)
             if not (len(stats.minimum) == len(stats.maximum) == dim):
                 raise ValueError(f"normalization.{part} must have {dim} entries")
+        if self.backbone is not None and sorted(self.backbone.views) != sorted(names):
+            raise ValueError(f"backbone.views {list(self.backbone.views)} are not the cameras {names}")
         missing = {sensor.name for sensor in self.sensors} - set(self.normalization.sensors)
         if missing:
             raise ValueError(f"no normalization for sensors {sorted(missing)}")

@@ -87,7 +87,7 @@ def see_inputs(spec: PolicySpec, batch: int) -> tuple[list[str], tuple[Tensor, .
 def fuse_inputs(spec: PolicySpec, network: PolicyNetwork, batch: int) -> tuple[list[str], tuple[Tensor, ...]]:
     """Names and example values of what `FuseGraph` takes."""
     names, values = encode_inputs(spec, batch)
-    return ["seen", *names[2:]], (torch.rand(batch, network.encoder.seen_dim), *values[2:])
+    return ["seen", *names[2:]], (torch.rand(batch, *network.encoder.seen_shape), *values[2:])
 
 
 def denoise_inputs(
@@ -99,6 +99,6 @@ def denoise_inputs(
         torch.rand(batch, spec.horizon, spec.action.dim),
         torch.full((batch,), 3),
         torch.zeros(batch, dtype=torch.int64),
-        torch.rand(batch, config.context_tokens, config.hidden_dim),
+        torch.rand(batch, network.encoder.context_tokens, config.hidden_dim),
     )
     return ["chunk", "timestep", "prefix_length", "context"], values

@@ -48,7 +48,8 @@ class ObservationEncoder(nn.Module):
         )
         self.state = nn.Sequential(nn.Linear(spec.state.dim + 1, _STATE_DIM), nn.SiLU())
         self.sensors = nn.ModuleList(SensorEncoder(sensor.channels) for sensor in spec.sensors)
-        self.seen_dim = seen = cameras * self.vision.out_dim + config.text_dim
+        seen = cameras * self.vision.out_dim + config.text_dim
+        self.seen_shape = (seen,)
         sensed = sum(encoder.out_dim for encoder in self.sensors)  # type: ignore[misc]
         self.fusion = nn.Sequential(
             nn.Linear(seen + _STATE_DIM + sensed, config.fusion_dim),

@@ -40,7 +40,8 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = zero_init(nn.Linear(dim, dim))
 
-    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor, present: Tensor | None = None) -> Tensor:
+        """Sources of which `present` [B, M] is False are not attended to."""
         batch, length, dim = x.shape
         head_dim = dim // self.heads
         query = self.query(x).reshape(batch, length, self.heads, head_dim).transpose(1, 2)
@@ -48,7 +49,10 @@ class Attention(nn.Module):
             part.reshape(batch, source.shape[1], self.heads, head_dim).transpose(1, 2)
             for part in self.key_value(source).chunk(2, -1)
         )
-        weights = (query @ key.transpose(-1, -2) / math.sqrt(head_dim)).softmax(-1)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(head_dim)
+        if present is not None:
+            scores = scores.masked_fill(~present[:, None, None], -torch.inf)
+        weights = scores.softmax(-1)
         return self.out((weights.to(value.dtype) @ value).transpose(1, 2).reshape(batch, length, dim))
 
 
@@ -66,21 +70,29 @@ class Block(nn.Module):
         # One modulation network serves all blocks (PixArt-alpha, Chen et al., 2023); each block adds its own table.
         self.table = nn.Parameter(torch.randn(9, dim) / math.sqrt(dim))
 
-    def forward(self, x: Tensor, context: Tensor, modulation: Tensor) -> Tensor:
-        """x [B, N, D], context [B, M, D], modulation [B, N, 9, D]."""
+    def forward(
+        self, x: Tensor, context: Tensor, modulation: Tensor, present: Tensor | None = None
+    ) -> Tensor:
+        """x [B, N, D], context [B, M, D], modulation [B, N, 9, D], present [B, M]."""
         shift1, scale1, gate1, shift2, scale2, gate2, shift3, scale3, gate3 = (
             modulation + self.table
         ).unbind(2)
         h = _modulate(self.norms[0](x), shift1, scale1)
         x = x + gate1 * self.self_attention(h, h)
-        x = x + gate2 * self.cross_attention(_modulate(self.norms[1](x), shift2, scale2), context)
+        x = x + gate2 * self.cross_attention(_modulate(self.norms[1](x), shift2, scale2), context, present)
         return x + gate3 * self.mlp(_modulate(self.norms[2](x), shift3, scale3))
 
 
 class Trunk(nn.Module):
-    """Noisy chunk, timestep, prefix length and context -> the network's prediction, all normalised."""
+    """Noisy chunk, timestep, prefix length and context -> the network's prediction, all normalised.
 
-    def __init__(self, action_dim: int, horizon: int, config: NetworkConfig) -> None:
+    Args:
+        padded_context: rows of zeros in the context are no tokens, and nothing attends to them.
+    """
+
+    def __init__(
+        self, action_dim: int, horizon: int, config: NetworkConfig, *, padded_context: bool = False
+    ) -> None:
         super().__init__()
         if horizon % config.actions_per_token:
             raise ValueError(
@@ -88,6 +100,7 @@ class Trunk(nn.Module):
             )
         dim, self.per_token = config.hidden_dim, config.actions_per_token
         self.horizon, self.action_dim = horizon, action_dim
+        self.padded_context = padded_context
         self.tokens = horizon // self.per_token
         self.embed = nn.Linear(self.per_token * (action_dim + 1), dim)
         self.position = nn.Parameter(torch.randn(self.tokens, dim) * 0.5)
@@ -109,9 +122,14 @@ class Trunk(nn.Module):
         # A token that is committed only in part keeps the noisy timestep; its mask says which actions are clean.
         clean = committed.reshape(batch, self.tokens, self.per_token).amin(-1)
         position = (timestep.unsqueeze(1) + 1).float() * (1 - clean)
-        condition = self.time(timestep_embedding(position)) + self.pool(context.mean(1, keepdim=True))
+        present = (context != 0).any(-1) if self.padded_context else None
+        if present is None:
+            pooled = context.mean(1, keepdim=True)
+        else:
+            pooled = context.sum(1, keepdim=True) / present.sum(1)[:, None, None]
+        condition = self.time(timestep_embedding(position)) + self.pool(pooled)
         modulation = self.modulation(F.silu(condition)).reshape(batch, self.tokens, 9, -1)
         context = self.context_norm(context)
         for block in self.blocks:
-            x = block(x, context, modulation)
+            x = block(x, context, modulation, present)
         return self.out(self.out_norm(x)).reshape(batch, self.horizon, self.action_dim).float()

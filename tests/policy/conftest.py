@@ -12,6 +12,7 @@ import pytest
 from policy.observation import Observation
 from policy.spec import (
     ActionSpec,
+    BackboneSpec,
     CameraSpec,
     InstructionSpec,
     MeanStdStats,
@@ -162,6 +163,23 @@ def make_network(tiny_config: Any) -> Callable[..., Any]:
         return network.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def see_through(backbone_at: Callable[..., Path]) -> Callable[..., PolicySpec]:
+    """A spec -> the same with a tiny backbone in place of the network's own eyes."""
+    from policy.networks.backbone.files import find_backbone
+    from policy.networks.backbone.prompt import PROMPT
+
+    def through(spec: PolicySpec, kind: str = "qwen2_5_vl", **changes: Any) -> PolicySpec:
+        files = find_backbone(str(backbone_at(kind)), download=False)
+        fields = {
+            "name": files.name, "sha256": files.sha256(), "model_type": kind, "tokens": 96, "width": 32,
+            "views": tuple(camera.name for camera in spec.cameras), "prompt": PROMPT, "dtype": "fp32",
+        }  # fmt: skip
+        return spec.model_copy(update={"backbone": BackboneSpec(**{**fields, **changes})})
+
+    return through
 
 
 # name -> what is particular about it; one without and one with a sensor, both heads, one and two cameras.

@@ -19,6 +19,23 @@ def action(**changes) -> dict:
     return {**fields, **changes}
 
 
+def test_a_backbone_sees_the_cameras_of_the_policy_and_no_others(make_spec):
+    spec = make_spec(cameras=("front", "side"))
+    backbone = {
+        "name": "some/model", "sha256": "0" * 64, "model_type": "llava", "views": ("side", "front"), "prompt": "",
+        "tokens": 8, "width": 4, "dtype": "bf16",
+    }  # fmt: skip
+    found = PolicySpec.model_validate({**spec.model_dump(), "backbone": backbone})
+    assert PolicySpec.model_validate_json(found.model_dump_json()) == found
+    assert found.hash != spec.hash
+    with pytest.raises(ValidationError, match=r"backbone\.views \['side', 'back'\] are not the cameras"):
+        PolicySpec.model_validate({**spec.model_dump(), "backbone": {**backbone, "views": ("side", "back")}})
+
+
+def test_policies_without_a_backbone_keep_the_hash_they_were_shipped_with(make_spec):
+    assert "backbone" not in json.loads(make_spec().model_dump_json())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.text import BUCKETS, MAX_TOKENS, tokenize
+from policy.text import BUCKETS, MAX_BYTES, MAX_TOKENS, from_bytes, to_bytes, tokenize
 
 
 @given(st.text(max_size=400))
@@ -61,3 +61,20 @@ def test_tokens_are_the_same_in_every_process():
     code = "from policy.text import tokenize; print(tokenize('open the drawer')[:20].tolist())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str(tokenize("open the drawer")[:20].tolist())
+
+
+@given(st.text(max_size=200))
+def test_a_text_comes_back_from_its_bytes(text):
+    ids = to_bytes(text)
+    assert ids.shape == (MAX_BYTES,)
+    found = from_bytes(ids)
+    expected = text.replace("\0", "").encode(errors="ignore").decode()
+    assert expected.startswith(found)
+    if len(expected.encode()) <= MAX_BYTES:
+        assert found == expected
+
+
+def test_a_text_of_too_many_bytes_is_cut_between_characters():
+    found = from_bytes(to_bytes("ä" * MAX_BYTES))
+    assert found == "ä" * (MAX_BYTES // 2)
+    assert from_bytes(to_bytes("a" + "ä" * MAX_BYTES)) == "a" + "ä" * (MAX_BYTES // 2 - 1)
