@@ -56,6 +56,20 @@ class TrainArgs:
     """Noise draws per image: the encoder runs once for all of them."""
     hidden_dim: Annotated[int, tyro.conf.arg(aliases=["--hidden_dim"])] = 192
     layers: int = 4
+    backbone: str | None = None
+    """Vision-language model to see through: a directory, or a repository of the Hugging Face Hub."""
+    backbone_revision: str | None = None
+    """Branch, tag or commit on the hub; the policy records the commit."""
+    backbone_dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Number format of the backbone, in training as in serving; auto follows --precision."""
+    lora_rank: int = 0
+    """Rank of low-rank adapters on the backbone; 0 leaves it frozen."""
+    lora_alpha: int = 16
+    """Adapters are scaled by this over their rank."""
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Linear layers that carry an adapter, by the ends of their names."""
+    gradient_checkpointing: bool = False
+    """Compute the backbone's activations again in the backward pass instead of keeping them."""
     val_split: Annotated[float, tyro.conf.arg(aliases=["--val_split"])] = 0.05
     """Share of whole episodes held out; of whole sessions where the dataset knows them."""
     shift: int = 3
@@ -145,10 +159,11 @@ _TYPES = {"epochs": int, "batch_size": int, "lr": float, "patience": int}
 _POSITIVE = (
     "epochs", "batch_size", "lr", "grad_accum", "max_grad_norm", "diffusion_timesteps", "ddim_steps", "horizon",
     "draws", "hidden_dim", "layers", "sensor_loss_weight", "log_every", "evaluate_episodes", "evaluate_workers",
+    "lora_alpha",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "patience", "weight_decay", "max_prefix", "prefix_noise", "shift", "state_noise", "auxiliary_weight", "threads",
-    "save_every", "keep_every", "pictures_every", "evaluate_every", "seed",
+    "save_every", "keep_every", "pictures_every", "evaluate_every", "seed", "lora_rank",
 )  # fmt: skip
 _SHARES = ("warmup_ratio", "prefix_probability", "val_split", "state_dropout", "sensor_dropout", "ema_decay")
 
@@ -172,3 +187,14 @@ def check_flags(args: TrainArgs) -> None:
         value = getattr(args, name)
         if value is not None and not holds(value):
             raise UsageError(f"--{name.replace('_', '-')} must be {wanted}, got {value}")
+    for name, given in (
+        ("backbone-revision", args.backbone_revision is not None),
+        ("backbone-dtype", args.backbone_dtype != "auto"),
+        ("lora-rank", args.lora_rank > 0),
+    ):
+        if given and args.backbone is None:
+            raise UsageError(f"--{name} is for a backbone; add --backbone DIR_OR_NAME")
+    if args.gradient_checkpointing and not args.lora_rank:
+        raise UsageError("--gradient-checkpointing does nothing for a frozen backbone; add --lora-rank")
+    if args.lora_rank and not args.lora_targets:
+        raise UsageError("--lora-targets names no layers; leave it out for those of attention")

@@ -19,6 +19,10 @@ def start_from(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> Pol
     """
     weights, found = load_weights(directory)
     check_same_senses(found, spec, f"--init-from {directory}")
+    if _backbone(found) != _backbone(spec):
+        raise UsageError(
+            f"--init-from {directory}: its backbone is {_backbone(found)}, this run's {_backbone(spec)}"
+        )
     own = network.state_dict()
     # A bundle lacks the training-only auxiliary head; it starts anew.
     fresh = {name: own[name] for name in own if name.startswith("encoder.auxiliary.")}
@@ -28,3 +32,12 @@ def start_from(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> Pol
         first = str(error).splitlines()[-1].strip()
         raise UsageError(f"--init-from {directory}: its network has another shape ({first})") from None
     return spec.model_copy(update={"normalization": found.normalization})
+
+
+def _backbone(spec: PolicySpec) -> str:
+    """What must be alike for the weights to mean the same."""
+    if spec.backbone is None:
+        return "none"
+    found = spec.backbone
+    adapters = f"LoRA {found.lora_rank} of {' '.join(found.lora_targets)}" if found.lora_rank else "frozen"
+    return f"{found.model_type} {found.sha256[:12]}, {adapters}"

@@ -14,8 +14,10 @@ from policy.errors import UsageError
 from policy.networks.network import PolicyNetwork
 from policy.runtimes.torch_device import torch_device
 from policy.spec import PolicySpec
+from policy.text import text_encoder
 from trainer.augment import random_shift
 from trainer.auxiliary import Auxiliary
+from trainer.backbone_choice import choose_backbone, prepare_backbone
 from trainer.checkpoint import load_checkpoint, restore_optimizer, save_checkpoint
 from trainer.chunk_pictures import picture_of_chunks
 from trainer.closed_loop import ClosedLoop
@@ -48,16 +50,19 @@ class Trainer:
     def __init__(self, args: TrainArgs) -> None:
         check_flags(args)
         self.device = torch_device(args.device, args.threads)
+        tokens_of = text_encoder(args.backbone is not None)
         self.data = open_training_data(
-            args.dataset_dir, args.horizon, args.max_prefix, args.val_split, args.seed
+            args.dataset_dir, args.horizon, args.max_prefix, args.val_split, args.seed, tokens_of
         )
         self.args = resolved = with_preset(args, len(self.data.train))
         facts, caches = self.data.facts, self.data.caches
         self.auxiliary = Auxiliary.choose(args.auxiliary, tuple(facts.environment_state_names or ()), caches)
-        self.spec: PolicySpec = make_spec(args, facts, caches, [train for train, _ in self.data.splits])
+        spec = make_spec(args, facts, caches, [train for train, _ in self.data.splits])
+        self.spec: PolicySpec = spec.model_copy(update={"backbone": choose_backbone(args, spec, self.device)})
         torch.manual_seed(args.seed)
         self.network = PolicyNetwork(self.spec, choose_network(args, self.auxiliary)).to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.about_backbone = prepare_backbone(args, self.network)
         if args.init_from is not None:
             self.spec = start_from(args.init_from, self.network, self.spec)
         self.ema = EMA(self.network, args.ema_decay)
@@ -227,6 +232,8 @@ class Trainer:
             f"{len(self.data.held_out)} held out, {self.total_steps} steps, "
             f"{self.device.type} {'bf16' if self.bf16 else 'fp32'}"
         )
+        if self.about_backbone:
+            log.say(self.about_backbone)
         for epoch in range(progress.batches // self.per_epoch, args.epochs):
             if args.patience and progress.epochs_without_gain >= args.patience:
                 log.say(f"no better validation loss for {args.patience} epochs: stopped")

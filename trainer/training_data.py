@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from clients.lerobot_v3 import DatasetFacts, LeRobotDataset, dataset_hash
 from clients.lerobot_v3.layout import SESSION
+from policy.text import tokenize
 from trainer.cache import FrameCache, open_cache
 from trainer.contract import cameras_of, check_alike
 from trainer.loader import Samples
@@ -34,9 +35,14 @@ class TrainingData:
 
 
 def open_training_data(
-    directories: Sequence[Path], horizon: int, max_prefix: int, val_split: float, seed: int
+    directories: Sequence[Path],
+    horizon: int,
+    max_prefix: int,
+    val_split: float,
+    seed: int,
+    tokens_of: Callable[[str], np.ndarray] = tokenize,
 ) -> TrainingData:
-    """Open datasets that may be trained on together.
+    """Open datasets that may be trained on together; `tokens_of` is how the network takes an instruction.
 
     Raises:
         UsageError: no dataset, a damaged one, or datasets of different cameras, names or rates.
@@ -48,7 +54,9 @@ def open_training_data(
 
     def windows(episodes: Sequence[np.ndarray]) -> Samples:
         chosen = zip(caches, episodes, strict=True)
-        return Samples([Windows(cache, some, horizon, max_prefix) for cache, some in chosen if len(some)])
+        return Samples(
+            [Windows(cache, some, horizon, max_prefix, tokens_of) for cache, some in chosen if len(some)]
+        )
 
     hashes: dict[str, str] = {}
     for number, dataset in enumerate(datasets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ class Batch:
     """B samples, physical units."""
 
     images: np.ndarray  # uint8 [B, V, H, W, 3]
-    tokens: np.ndarray  # int64 [B, L]
+    tokens: np.ndarray  # int64 [B, L], the instruction as `policy.text.text_encoder` makes it
     state: np.ndarray  # float32 [B, D]
     environment_state: np.ndarray  # float32 [B, E]
     actions: np.ndarray  # float32 [B, H, A], what was demonstrated
@@ -43,9 +44,17 @@ class Windows:
         horizon: actions per chunk.
         max_prefix: frames from which the demonstration is further away than this are left out: what the robot did
             until then can only be given as a prefix.
+        tokens_of: how the network takes an instruction.
     """
 
-    def __init__(self, cache: FrameCache, episodes: np.ndarray, horizon: int, max_prefix: int = 0) -> None:
+    def __init__(
+        self,
+        cache: FrameCache,
+        episodes: np.ndarray,
+        horizon: int,
+        max_prefix: int = 0,
+        tokens_of: Callable[[str], np.ndarray] = tokenize,
+    ) -> None:
         starts = cache.episode_starts
         self.cache = cache
         self._horizon = horizon
@@ -53,7 +62,7 @@ class Windows:
         self._episode = np.repeat(np.arange(cache.num_episodes), np.diff(starts))
         self._lead = self._leads()
         self.frames = frames[self._lead[frames] <= max_prefix]
-        tokens = {task: tokenize(task) for task in set(cache.tasks)}
+        tokens = {task: tokens_of(task) for task in set(cache.tasks)}
         self._tokens = np.stack([tokens[task] for task in cache.tasks])
 
     def __len__(self) -> int:

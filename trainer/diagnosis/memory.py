@@ -58,6 +58,10 @@ _COLUMNS = ("batch", "weights", "average", "gradients", "Adam", "batch data", "a
 def diagnose(subject: Subject) -> Diagnosis:
     """Predict for the processor's or the card's number format, whichever the run would use."""
     given = subject.given if isinstance(subject.given, MemoryArgs) else MemoryArgs(subject.given.path)
+    if subject.spec.backbone is not None:
+        raise UsageError(
+            "diagnose memory knows nothing of backbones; look at the memory that the run reports"
+        )
     sizes = sorted({*given.batch_sizes, subject.args.batch_size})
     if sizes[0] < 1:
         raise UsageError(f"--batch-sizes must be 1 or more, got {sizes[0]}")

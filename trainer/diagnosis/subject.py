@@ -17,6 +17,7 @@ from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.runtimes.torch_device import torch_device
 from policy.spec import PolicySpec
+from policy.text import text_encoder
 from trainer.auxiliary import Auxiliary
 from trainer.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from trainer.contract import make_spec
@@ -84,7 +85,7 @@ def _settings(stored: Mapping[str, Any]) -> TrainArgs:
     """`TrainArgs` from a checkpoint's JSON."""
     known = {field.name for field in dataclasses.fields(TrainArgs)}
     values = {name: value for name, value in stored.items() if name in known}
-    for name in ("dataset_dir", "auxiliary"):
+    for name in ("dataset_dir", "auxiliary", "lora_targets"):
         values[name] = tuple(values.get(name) or ())
     values["dataset_dir"] = tuple(map(Path, values["dataset_dir"]))
     values["out"] = Path(values.get("out") or "runs/train")
@@ -140,7 +141,10 @@ def open_subject(given: SubjectArgs) -> Subject:
     if given.batch_size is not None:
         args = dataclasses.replace(args, batch_size=given.batch_size)
     check_flags(args)
-    data = open_training_data(directories, args.horizon, args.max_prefix, args.val_split, args.seed)
+    tokens_of = text_encoder(args.backbone is not None)
+    data = open_training_data(
+        directories, args.horizon, args.max_prefix, args.val_split, args.seed, tokens_of
+    )
     names = tuple(data.facts.environment_state_names or ())
     auxiliary = Auxiliary.choose(args.auxiliary, names, data.caches)
     data_spec = make_spec(args, data.facts, data.caches, [train for train, _ in data.splits])
