@@ -71,6 +71,8 @@ def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> P
     Raises:
         UsageError: the directory is something else, or a runtime misses the golden pair.
     """
+    if spec.backbone is not None:
+        raise UsageError("a policy with a backbone cannot be a bundle yet; evaluate its checkpoint")
     if directory.exists() and any(directory.iterdir()) and not (directory / "policy.json").exists():
         raise UsageError(f"{directory} is not empty and is no policy bundle; choose another --out")
     building = directory.with_name(directory.name + BUILDING)
