@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clients.chunk_buffer import CHUNK_POLICIES, ChunkPolicy
 from clients.episode_settings import ReceiverSettings
@@ -26,11 +25,11 @@ from policy.observation import SampleOptions, check_options
 from policy.spec import PolicySpec
 from trainer.evaluation.delayed_rollout import DelayedEpisode, run_delayed_episode
 from trainer.evaluation.journal import Journal
+from trainer.evaluation.run_missing import keep_same_protocol, run_missing
 from trainer.evaluation.subject import camera_setup, default_bundle
 from trainer.evaluation.sweep_chart import draw_sweep
 from trainer.evaluation.sweep_table import Cell, cells_of, markdown
 from trainer.evaluation.worker import episode_seed
-from trainer.workers import simulation_workers
 
 DELAYS_MS = (0.0, 50.0, 100.0, 200.0, 400.0, 800.0)
 # Hard enough that a late or torn plan shows, and none that fails for reasons of its own.
@@ -133,25 +132,19 @@ def _check(args: SweepArgs, spec: PolicySpec) -> None:
     check_options(spec, SampleOptions(ddim_steps=args.ddim_steps))
 
 
-def _check_same(args: SweepArgs, label: str) -> None:
-    """A results directory belongs to one policy and one protocol."""
-    note = args.out / "protocol.json"
-    protocol = {
-        "policy": label, "inference_rate": args.inference_rate, "ddim_steps": args.ddim_steps, "seed": args.seed,
-    }  # fmt: skip
-    if note.exists() and json.loads(note.read_text()) != protocol:
-        raise UsageError(f"{args.out} holds results of another policy or protocol; choose another --out")
-    args.out.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(protocol))
-
-
 def sweep(args: SweepArgs, console: Console | None = None) -> list[Cell]:
     """Run what is missing; leave episodes.jsonl, sweep.json, sweep.md and sweep.png under `args.out`."""
     console = console or Console()
     tasks = list(dict.fromkeys(task_name(name) for name in args.tasks))
     spec = load_bundle(_bundle(args), args.runtime, threads=1).spec  # a bad bundle shows here, once
     _check(args, spec)
-    _check_same(args, spec.label)
+    keep_same_protocol(
+        args.out,
+        {
+            "policy": spec.label, "inference_rate": args.inference_rate, "ddim_steps": args.ddim_steps,
+            "seed": args.seed,
+        },
+    )  # fmt: skip
     # Task by task, so that a worker seldom changes its scene; cells fill evenly.
     jobs = [
         _Job(task, chunk_policy, delay, episode)
@@ -161,7 +154,7 @@ def sweep(args: SweepArgs, console: Console | None = None) -> list[Cell]:
         for delay in dict.fromkeys(args.delays)
     ]
     with Journal(args.out / "episodes.jsonl", DelayedEpisode) as journal:
-        _run_missing(args, jobs, journal, console)
+        run_missing(partial(_run, args), jobs, journal, _job_of, args.workers, console)
         asked = set(jobs)
         episodes = [result for result in journal.done if _job_of(result) in asked]
     cells = cells_of(episodes)
@@ -182,26 +175,6 @@ def sweep(args: SweepArgs, console: Console | None = None) -> list[Cell]:
     draw_sweep(cells, args.out / "sweep.png", f"{spec.name}: what inference delay costs, in simulation")
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     return cells
-
-
-def _run_missing(
-    args: SweepArgs, jobs: list[_Job], journal: Journal[DelayedEpisode], console: Console
-) -> None:
-    done = {_job_of(result) for result in journal.done}
-    missing = [job for job in jobs if job not in done]
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console) as progress, simulation_workers(args.workers) as pool:
-        bar = progress.add_task("episodes", total=len(jobs), completed=len(jobs) - len(missing))
-        futures: list[Future[DelayedEpisode]] = [pool.submit(_run, args, job) for job in missing]
-        try:
-            for future in as_completed(futures):
-                journal.add(future.result())
-                progress.advance(bar)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _job_of(result: DelayedEpisode) -> _Job:

@@ -38,8 +38,8 @@ class EpisodeMetrics:
     docking_lateral: float | None  # tip from the axis as it entered
     docking_angle: float | None
     depth_error: float | None  # now: distance to the retina minus the target; None before docking
-    path_error_mean: float | None  # tip from the axis, since it was first aligned
-    path_error_max: float | None
+    path_error_mean: float | None  # tip from the axis, over the depth below the cap that it newly reached
+    path_error_max: float | None  # likewise; None for a tip that never went below the cap through the funnel
     peak_axial_force: float
     peak_lateral_force: float
 
@@ -60,7 +60,7 @@ class StageTracker:
         self._at_depth_since: float | None = None
         self._success_at: float | None = None
         self._aborted: str | None = None
-        self._path_sum, self._path_max, self._path_count = 0.0, 0.0, 0
+        self._path_area, self._path_max, self._deepest = 0.0, 0.0, 0.0  # mm^2, mm, mm
         self._peak_axial = self._peak_lateral = 0.0
 
     def watch(self, now: Situation, docking: Docking | None) -> str | None:
@@ -71,10 +71,11 @@ class StageTracker:
         self._peak_lateral = max(self._peak_lateral, now.lateral_force)
         if self._aligned_at is None and self._is_aligned(now):
             self._aligned_at = now.time
-        if self._aligned_at is not None:
-            self._path_sum += now.lateral
+        if now.inside and now.depth > self._deepest:
+            # By depth and not by time: standing still, at depth or anywhere, weighs nothing.
+            self._path_area += now.lateral * (now.depth - self._deepest)
             self._path_max = max(self._path_max, now.lateral)
-            self._path_count += 1
+            self._deepest = now.depth
         if self._docked_at is None and now.inside and now.depth >= task.docked_depth:
             self._docked_at, self._docking = now.time, docking
         if self._success_at is None and self._aborted is None:
@@ -91,7 +92,6 @@ class StageTracker:
     def metrics(self) -> EpisodeMetrics:
         now = self._now
         docked = self._docked_at is not None
-        count = self._path_count
         return EpisodeMetrics(
             # Whoever docks was aligned, however briefly.
             aligned=self._aligned_at is not None or docked,
@@ -105,8 +105,8 @@ class StageTracker:
             docking_lateral=self._docking.lateral if self._docking else None,
             docking_angle=self._docking.angle if self._docking else None,
             depth_error=now.retina_distance - self._task.target if docked and now else None,
-            path_error_mean=self._path_sum / count if count else None,
-            path_error_max=self._path_max if count else None,
+            path_error_mean=self._path_area / self._deepest if self._deepest else None,
+            path_error_max=self._path_max if self._deepest else None,
             peak_axial_force=self._peak_axial,
             peak_lateral_force=self._peak_lateral,
         )

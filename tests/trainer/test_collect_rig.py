@@ -19,8 +19,10 @@ from trainer.collect import collect
 from trainer.collection.settings import CollectArgs
 from trainer.contract import cameras_of
 from trainer.demonstration_needle_rig import demonstrate_needle_rig, sensor_facts
+from trainer.evaluation.rig_actors import REFERENCES
+from trainer.evaluation.rig_summary import rig_rows
 from trainer.expert import Attempt
-from trainer.rig_references import REFERENCES, run_reference, summary
+from trainer.rig_references import run_reference
 from trainer.windows import Windows
 
 PARAMETERS = load_parameters()
@@ -130,10 +132,7 @@ def test_flags_of_the_other_robot_are_told(tmp_path: Path) -> None:
 
 def test_doing_nothing_and_doing_anything_fail_where_the_expert_succeeds() -> None:
     sim = NeedleRigSim(PARAMETERS)
-    told = {name: summary([run_reference(sim, name, 1000)]) for name in REFERENCES}
-    assert [told[name]["successes"] for name in ("expert", "expert, pushed", "zero", "random")] == [
-        1,
-        1,
-        0,
-        0,
-    ]
+    rows = rig_rows(run_reference(sim, name, 1000) for name in REFERENCES)
+    assert {row.actor: row.successes for row in rows} == {
+        "expert": 1, "expert, pushed": 1, "zero": 0, "random": 0,
+    }  # fmt: skip

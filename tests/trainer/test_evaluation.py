@@ -18,6 +18,7 @@ from policy.spec import StateSpec
 from trainer import evaluate as module
 from trainer.collection.attempts import attempt_seed
 from trainer.evaluate import evaluate
+from trainer.evaluation import run_missing
 from trainer.evaluation.interval import wilson
 from trainer.evaluation.rollout import EpisodeResult
 from trainer.evaluation.settings import EvaluateArgs
@@ -147,7 +148,7 @@ def played(monkeypatch) -> list[tuple[str, str, int]]:
     ran: list[tuple[str, str, int]] = []
 
     def run(args, job):
-        ran.append(job.key)
+        ran.append((job.task, job.actor, job.episode))
         success = job.actor == "expert" or (job.actor == "policy" and job.episode % 2 == 0)
         return EpisodeResult(job.task, job.actor, job.episode, 1, success, 40, 1.5)
 
@@ -156,7 +157,7 @@ def played(monkeypatch) -> list[tuple[str, str, int]]:
         update={"state": StateSpec(names=metaworld_sim.STATE_NAMES, units=metaworld_sim.STATE_UNITS)}
     )
     monkeypatch.setattr(module, "run_job", run)
-    monkeypatch.setattr(module, "simulation_workers", Inline)
+    monkeypatch.setattr(run_missing, "simulation_workers", Inline)
     monkeypatch.setattr(module, "load_policy", lambda args: NullPolicy(spec))
     return ran
 
@@ -264,7 +265,7 @@ def test_an_interrupted_evaluation_keeps_what_it_has(played, tmp_path, monkeypat
             raise KeyboardInterrupt
         return right(args, job)
 
-    monkeypatch.setattr(module, "as_completed", list)  # in the order of submission
+    monkeypatch.setattr(run_missing, "as_completed", list)  # in the order of submission
     monkeypatch.setattr(module, "run_job", interrupted)
     with pytest.raises(KeyboardInterrupt):
         call(tmp_path)

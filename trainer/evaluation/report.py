@@ -26,7 +26,7 @@ def protocol_of(args: EvaluateArgs, spec: PolicySpec) -> str:
     """What an evaluation did, for a reader of its figures."""
     return (
         f"{args.episodes} episodes a task on goals never trained on, {sampling_steps(spec, args.ddim_steps)} sampling "
-        f"steps, {args.execute} of {spec.horizon} actions executed per chunk, seed {args.seed}"
+        f"steps, {args.steps_per_chunk} of {spec.horizon} actions executed per chunk, seed {args.first_seed}"
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from clients.robots import metaworld_sim
 from policy.bundle import load_bundle
+from policy.checksums import file_hash
 from policy.errors import UsageError
 from policy.predictor import Predictor
 from policy.spec import PolicySpec
@@ -22,6 +23,18 @@ def load_policy(args: EvaluateArgs) -> Predictor:
         found = load_checkpoint(args.checkpoint)
         return LoadedPolicy(found.spec, EagerBackend(found.build(), "cpu", threads=1))
     return load_bundle(args.bundle or default_bundle(), args.runtime, threads=1)
+
+
+def policy_identity(args: EvaluateArgs, label: str) -> dict[str, object]:
+    """What tells the policy under evaluation from any other.
+
+    The checkpoints of a run share their contract, and so their label.
+    """
+    if args.checkpoint is None:
+        return {"policy": label}
+    from trainer.checkpoint import find_checkpoint
+
+    return {"policy": label, "weights": file_hash(find_checkpoint(args.checkpoint) / "ema.safetensors")}
 
 
 def default_bundle() -> Path:

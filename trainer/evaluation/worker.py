@@ -27,10 +27,6 @@ class Job:
     actor: str
     episode: int
 
-    @property
-    def key(self) -> tuple[str, str, int]:
-        return self.task, self.actor, self.episode
-
 
 def episode_seed(seed: int, task: str, episode: int) -> int:
     """Seed of an evaluation episode; the same for every actor, so that they face the same goals."""
@@ -84,10 +80,10 @@ def run_job(args: EvaluateArgs, job: Job) -> EpisodeResult:
     """Run one episode."""
     actor: Actor
     if job.actor == "policy":
-        actor = PolicyActor(_PLACE.policy(args), args.execute, args.ddim_steps, args.instruction)
+        actor = PolicyActor(_PLACE.policy(args), args.steps_per_chunk, args.ddim_steps, args.instruction)
     else:
         actor = ReferenceActor(job.actor)
     sim, renderer = _PLACE.scene(job.task)
     return run_episode(
-        sim, renderer, actor, job.actor, job.episode, episode_seed(args.seed, job.task, job.episode)
+        sim, renderer, actor, job.actor, job.episode, episode_seed(args.first_seed, job.task, job.episode)
     )
