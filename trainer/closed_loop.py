@@ -39,7 +39,7 @@ class ClosedLoop:
                 "--evaluate-every: the dataset names no task of MetaWorld; give --evaluate-tasks"
             )
         self._episodes, self._workers = episodes, workers
-        self._protocol = EvaluateArgs(seed=seed, execute=min(EvaluateArgs.execute, spec.horizon))
+        self._protocol = EvaluateArgs(seed=seed, execute=min(EvaluateArgs().steps_per_chunk, spec.horizon))
         self._pool: ProcessPoolExecutor | None = None
 
     def measure(self, checkpoint: Path) -> dict[str, float]:
