@@ -16,15 +16,15 @@ from policy.errors import TinyVLAError
 from service.access_log import answered
 from service.curve import CurveServer
 from service.engine import as_refusal
-from service.mailbox import Mailbox
 from service.metrics import Metrics
-from service.request_id import Mark, current, resume
+from service.request_id import Mark, current, handling, resume
+from service.shared_socket import SharedSocket
 from service.wire.arrays import Buffer
 
 log = logging.getLogger(__name__)
 
-_READABLE = int(zmq.POLLIN)
-_BURST = 64  # messages read before results are looked at again
+_BURST = 64  # messages read before it is asked whether to stop
+_LINGER_MS = 1000  # for the last replies to leave
 _WAITING = (
     32  # messages of one client that ZeroMQ may hold for us; each may have `max_bytes`, so memory is at stake
 )
@@ -34,7 +34,7 @@ Frames = list[Buffer]
 
 @dataclass(frozen=True)
 class Pending:
-    """An answer that the engine still works on."""
+    """An answer that the engine still works on; put into words on the thread that resolves the future."""
 
     future: Future[Any]
     encode: Callable[[Any], Frames]  # the future's result as a message
@@ -56,19 +56,12 @@ class Talk(Protocol):
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """The engine is done with a message."""
+class _Unanswered:
+    """A message that the engine works on."""
 
     envelope: list[bytes]
     pending: Pending
     mark: Mark | None
-
-
-@dataclass(frozen=True)
-class _Stop:
-    """Leave when nothing is in flight any more, or at this time of the monotonic clock."""
-
-    at: float
 
 
 class Router:
@@ -91,20 +84,22 @@ class Router:
         self._talk, self._metrics = talk, metrics
         self._context = zmq.Context()
         self._guard = curve.guard(self._context) if curve is not None else None
-        self._socket: zmq.Socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, max_bytes)
-        self._socket.setsockopt(zmq.RCVHWM, _WAITING)
-        self._socket.setsockopt(zmq.IPV6, address.startswith("tcp://["))
+        bare = self._context.socket(zmq.ROUTER)
+        bare.setsockopt(zmq.MAXMSGSIZE, max_bytes)
+        bare.setsockopt(zmq.RCVHWM, _WAITING)
+        bare.setsockopt(zmq.IPV6, address.startswith("tcp://["))
         if curve is not None:
-            curve.lock(self._socket)
+            curve.lock(bare)
         try:
-            self._socket.bind(address)
+            bare.bind(address)
         except zmq.ZMQError:
             self._destroy()
             raise
-        self.url: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._mailbox: Mailbox[_Outcome | _Stop] = Mailbox(self._context)
-        self._in_flight = 0
+        self.url: str = bare.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._socket = SharedSocket(bare)
+        self._lock = threading.Lock()  # guards `_in_flight`
+        self._in_flight = 0  # messages that the engine works on
+        self._stop_at: float | None = None  # seconds of the monotonic clock; sooner when nothing is in flight
         self._thread = threading.Thread(target=self._main, name=f"{talk.door}-door", daemon=True)
 
     def start(self) -> None:
@@ -113,46 +108,37 @@ class Router:
 
     def stop(self, timeout: float) -> None:
         """Answer what is in flight, within `timeout` seconds, and close."""
-        self._mailbox.put(_Stop(time.monotonic() + timeout))
+        self._stop_at = time.monotonic() + timeout
+        self._socket.wake()
         self._thread.join()
 
     def unbind(self) -> None:
         """Let go of the address of a router that will not be started."""
-        self._mailbox.close()
-        self._socket.close(linger=0)
+        self._socket.close(linger_ms=0)
         self._destroy()
 
     def _main(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._mailbox.socket, zmq.POLLIN)
-        stop_at: float | None = None
-        while stop_at is None or (self._in_flight and time.monotonic() < stop_at):
-            wait_ms = None if stop_at is None else max(0, round((stop_at - time.monotonic()) * 1e3))
-            ready = dict(poller.poll(wait_ms))
-            if self._mailbox.socket in ready:
-                for item in self._mailbox.take():
-                    if isinstance(item, _Stop):
-                        stop_at = item.at
-                    else:
-                        self._in_flight -= 1
-                        self._answer(item)
-            if self._socket in ready:
-                self._read_burst()
-        self._mailbox.close()
-        self._socket.close(linger=1000)  # ms for the last replies to leave
+        while (left_s := self._left_s()) is None or (self._in_flight and left_s > 0):
+            if self._read_burst():
+                self._socket.wait(left_s)
+        self._socket.close(_LINGER_MS)
         self._destroy()
+
+    def _left_s(self) -> float | None:
+        """Seconds until the end, come what may; None before `stop`."""
+        return None if self._stop_at is None else self._stop_at - time.monotonic()
 
     def _destroy(self) -> None:
         if self._guard is not None:
             self._guard.stop()
-        self._context.destroy(linger=1000)
+        self._context.destroy(linger=_LINGER_MS)
 
-    def _read_burst(self) -> None:
+    def _read_burst(self) -> bool:
+        """True when nothing is left to read."""
         for _ in range(_BURST):
-            if not int(self._socket.get(zmq.EVENTS)) & _READABLE:
-                return
-            parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            parts = self._socket.receive()
+            if parts is None:
+                return True
             # REQ puts an empty frame between address and message, DEALER does not have to.
             opening = 2 if len(parts) > 1 and not len(parts[1]) else 1
             envelope = [part.bytes for part in parts[:opening]]
@@ -165,27 +151,33 @@ class Router:
                 self._send(envelope, self._talk.refuse(message, refusal), refusal)
                 continue
             if isinstance(heard, Pending):
-                self._await(_Outcome(envelope, heard, current()))
+                self._await(_Unanswered(envelope, heard, current()))
             else:
                 self._send(envelope, heard)
+        return False
 
-    def _await(self, outcome: _Outcome) -> None:
-        self._in_flight += 1
-        outcome.pending.future.add_done_callback(lambda _: self._mailbox.put(outcome))
+    def _await(self, message: _Unanswered) -> None:
+        with self._lock:
+            self._in_flight += 1
+        message.pending.future.add_done_callback(lambda _: self._answer(message))
 
-    def _answer(self, outcome: _Outcome) -> None:
-        resume(outcome.mark)
-        try:
-            frames = outcome.pending.encode(outcome.pending.future.result())
-        except Exception as error:
-            refusal = as_refusal(error)
-            self._send(outcome.envelope, outcome.pending.refuse(refusal), refusal)
-            return
-        self._send(outcome.envelope, frames)
+    def _answer(self, message: _Unanswered) -> None:
+        """On the thread that resolved the future: a way through the router's would cost the robot a tenth of a ms."""
+        with handling(message.mark):
+            try:
+                frames, refusal = message.pending.encode(message.pending.future.result()), None
+            except Exception as error:
+                refusal = as_refusal(error)
+                frames = message.pending.refuse(refusal)
+            self._send(message.envelope, frames, refusal)
+        with self._lock:
+            self._in_flight -= 1
+        if self._stop_at is not None:
+            self._socket.wake()
 
     def _send(self, envelope: list[bytes], frames: Frames, refusal: TinyVLAError | None = None) -> None:
         try:
-            self._socket.send_multipart([*envelope, *frames], zmq.NOBLOCK)
+            self._socket.send([*envelope, *frames])
         except zmq.ZMQError as error:
             log.debug("a reply found nobody to take it: %s", error)
         answered(self._metrics, self._talk.door, "ok" if refusal is None else refusal.code, refusal)
