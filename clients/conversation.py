@@ -78,7 +78,7 @@ class Conversation:
 
     def _prepared(self, request: ActRequest) -> ActRequest:
         """The request as it is sent: addressed to the client's policy, its images as small as that one's."""
-        if request.policy is None:
+        if request.policy is None and self._options.policy is not None:
             request = replace(request, policy=self._options.policy)
         if not self._options.resize or self._known is None:
             return request

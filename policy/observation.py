@@ -118,10 +118,12 @@ def check_options(spec: PolicySpec, options: SampleOptions) -> None:
 
 def _check_sane(field: str, values: np.ndarray, names: Sequence[str] = ()) -> None:
     """Raise `contract_mismatch` for NaN, infinity, and what would become one of them on its way through the policy."""
-    wrong = np.isnan(values) | (np.abs(values) > LARGEST)
-    if wrong.any():
+    sane = np.abs(values) <= LARGEST  # not so for NaN
+    if not sane.all():
         which = (
-            f" in {', '.join(name for name, bad in zip(names, wrong, strict=True) if bad)}" if names else ""
+            f" in {', '.join(name for name, good in zip(names, sane, strict=True) if not good)}"
+            if names
+            else ""
         )
         raise contract_mismatch(
             field, f"finite values, at most {LARGEST:g}", f"NaN, infinity or a larger one{which}"

@@ -32,6 +32,7 @@ def unpack(body: Buffer, field: str = "body", limit: int = MANY) -> object:
         TinyVLAError: `malformed` or `too_large`.
     """
     left = limit
+    may_be_many = len(body) > limit  # a value takes a byte at least
 
     def spend(values: Any) -> Any:
         nonlocal left
@@ -42,7 +43,11 @@ def unpack(body: Buffer, field: str = "body", limit: int = MANY) -> object:
 
     try:
         return msgpack.unpackb(
-            body, object_hook=spend, list_hook=spend, max_array_len=limit, max_map_len=_MAX_MAP
+            body,
+            object_hook=spend if may_be_many else None,
+            list_hook=spend if may_be_many else None,
+            max_array_len=limit,
+            max_map_len=_MAX_MAP,
         )
     # Unpackers raise ValueError (UTF-8, depth, extra data), UnpackException, and TypeError for odd map keys.
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:

@@ -326,7 +326,7 @@ ZMQ_TABLE: dict[str, tuple[Callable[[list], object], str, str]] = {
     "no such operation": (_spoil_header(op="kill"), "malformed", "op"),
     "an id that is no integer": (_spoil_header(id="1"), "malformed", "id"),
     "frames missing": (lambda f: f.__delitem__(slice(1, None)), "malformed", "prefix.f"),
-    "a frame cut short": (lambda f: f.__setitem__(1, f[1][:-1]), "malformed", "images.corner4"),
+    "a frame cut short": (lambda f: f.__setitem__(1, f[1][:-1]), "malformed", "state"),
     "an array of objects": (
         _spoil_header(state={"f": 0, "dtype": "|O", "shape": [4]}),
         "malformed",

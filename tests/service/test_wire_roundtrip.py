@@ -169,6 +169,13 @@ def test_zeromq_views_frames_without_a_copy() -> None:
     assert np.shares_memory(image, read.observation.images["c"])
 
 
+def test_images_are_the_last_frames_of_a_message(request_: ActRequest) -> None:
+    frames = zmq_frames.encode_request(request_, 1)
+    images = [image.nbytes for image in request_.observation.images.values()]
+    assert [len(frame) for frame in frames[-len(images) :]] == images
+    assert len(frames) > 1 + len(images)
+
+
 def test_an_array_of_objects_is_never_sent() -> None:
     with pytest.raises(TinyVLAError, match="object"):
         msgpack_codec.encode_request(
