@@ -11,7 +11,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from policy.errors import UsageError
-from policy.observation import Observation, Prediction, SampleOptions, check_observation, check_options
+from policy.observation import (
+    MAX_SAMPLES,
+    Observation,
+    Prediction,
+    SampleOptions,
+    check_observation,
+    check_options,
+)
 from policy.spec import (
     ActionSpec,
     CameraSpec,
@@ -24,6 +31,8 @@ from policy.spec import (
     SensorSpec,
     StateSpec,
 )
+
+_BEGINNINGS = 2**16 + 1  # a prime: seeds that are powers of two apart differ as well
 
 
 def null_spec(
@@ -84,7 +93,11 @@ def read_contract(path: Path) -> PolicySpec:
 
 
 class NullPolicy:
-    """Answers seeded uniform actions; `run_ms` of sleep stand in for a run, however large the batch."""
+    """Answers seeded uniform actions; `run_ms` of sleep stand in for a run, however large the batch.
+
+    All of them are drawn when it is made, and a seed says where a chunk begins: setting up a generator for each would
+    take longer than the doors which it is there to measure.
+    """
 
     runtime = "null"
     device = "cpu"
@@ -95,7 +108,9 @@ class NullPolicy:
         self.spec = spec or null_spec()
         self._run_s = run_ms / 1e3
         low, high = (np.asarray(bound, np.float32) for bound in (self.spec.action.low, self.spec.action.high))
-        self._low, self._span = low, high - low
+        self._span = high - low
+        rows = _BEGINNINGS + MAX_SAMPLES * self.spec.horizon
+        self._drawn = np.random.default_rng(0).random((rows, len(low)), np.float32) * self._span + low
 
     def predict(
         self,
@@ -114,15 +129,14 @@ class NullPolicy:
     def _draw(self, option: SampleOptions) -> Prediction:
         spec = self.spec
         seed = option.seed if option.seed is not None else secrets.randbits(63)
-        low, span = self._low, self._span
-        shape = (option.samples, spec.horizon, spec.action.dim)
-        drawn = np.random.default_rng(seed).random(shape, np.float32) * span + low
+        begin, shape = seed % _BEGINNINGS, (option.samples, spec.horizon, spec.action.dim)
+        drawn = self._drawn[begin : begin + shape[0] * shape[1]].reshape(shape).copy()
         if option.prefix is not None:
             drawn[:, : len(option.prefix)] = option.prefix
         several = option.samples > 1
         return Prediction(
             actions=drawn.mean(0) if several else drawn[0],
-            uncertainty=(drawn / (span / 2)).std(0).mean(-1).astype(np.float32) if several else None,
+            uncertainty=(drawn / (self._span / 2)).std(0).mean(-1).astype(np.float32) if several else None,
             ddim_steps=self._steps(option),
             sampler=option.sampler,
             seed=seed,
