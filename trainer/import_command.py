@@ -66,7 +66,7 @@ def _session(out: Path, name: str, read: Reader) -> SessionReport:
                 stage_episode(out, _key(name, number), episode)
             except ValueError as error:
                 raise LeftOut(str(error)) from None
-    except LeftOut as why:
+    except (LeftOut, OSError) as why:
         # Not noted: what is mended in the source is read when the command is given again.
         return SessionReport(
             name, found=report.found, dropped=report.dropped, notes=report.notes, left_out=str(why)

@@ -41,7 +41,10 @@ def plan_import(args: ImportArgs) -> Import:
     """
     if not args.source.is_dir():
         raise UsageError(f"{args.source}: no such directory")
-    found = {layout: _find(layout, args.source) for layout in _names(args)}
+    try:
+        found = {layout: _find(layout, args.source) for layout in _names(args)}
+    except OSError as error:
+        raise UsageError(f"{args.source}: cannot be searched ({error})") from None
     layouts = [layout for layout, sessions in found.items() if sessions]
     if not layouts:
         wanted = (

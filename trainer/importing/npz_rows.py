@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ class RowReader:
     def read(self, rows: int) -> np.ndarray:
         """The next `rows` rows."""
         shape = (rows, *self.shape[1:])
-        size = int(np.prod(shape)) * self.dtype.itemsize
+        size = math.prod(shape) * self.dtype.itemsize
         data = self.member.read(size)
         if len(data) != size:
             raise NpzDamaged(f"{self.name} is cut off")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from clients.lerobot_v3 import decode_rgb, encode_rgb
 from policy.preprocess import fit_image
@@ -54,7 +56,7 @@ def read_picture(path: Path, size: tuple[int, int], quality: int) -> bytes | Non
     try:
         encoded = path.read_bytes()
         image = decode_rgb(encoded)  # every pixel: a cut-off file has a sound header
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, EOFError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
         return None
     if image.shape[:2] == size:
         return encoded

@@ -8,6 +8,7 @@ Trajectories are padded to one length by repeating their last step.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,18 +87,23 @@ def task_episodes(
 
 
 def _trajectories(told: Any, key: str) -> list[np.ndarray]:
-    """float64 [T, D] of each trajectory, from an array [N, T, D] or lists of numbers."""
-    if not isinstance(told, dict) or not isinstance(told.get(key), list | tuple | np.ndarray):
-        raise PickleRefused(f"holds no {key!r}")
-    return [_steps(rows, key) for rows in told[key]]
+    """float32 [T, D] of each trajectory, from an array [N, T, D] or lists of numbers."""
+    value = told.get(key) if isinstance(told, dict) else None
+    if (isinstance(value, np.ndarray) and value.ndim != 3) or not isinstance(
+        value, list | tuple | np.ndarray
+    ):
+        raise PickleRefused(f"holds no {key!r} of trajectories")
+    return [_steps(rows, key) for rows in value]
 
 
 def _steps(rows: Any, key: str) -> np.ndarray:
     if isinstance(rows, list | tuple) and all(map(_is_row, rows)) and len(set(map(len, rows))) == 1:
-        rows = np.array(rows, np.float64)
+        with contextlib.suppress(OverflowError):  # an integer beyond all bounds; refused below
+            rows = np.array([[float(number) for number in row] for row in rows])
     if not isinstance(rows, np.ndarray) or rows.ndim != 2:
         raise PickleRefused(f"{key!r} is not trajectories of steps of numbers")
-    return np.asarray(rows, np.float64)
+    with np.errstate(over="ignore"):
+        return rows.astype(np.float32)
 
 
 def _is_row(row: Any) -> bool:
@@ -148,8 +154,8 @@ def _trajectory(
         yield EpisodeArrays(
             task=_instruction(name),
             images={settings.camera: [image for image in images[part] if image is not None]},
-            state=states[part, : len(STATE_NAMES)].astype(np.float32),
-            action=clipped.astype(np.float32),
+            state=states[part, : len(STATE_NAMES)],
+            action=clipped,
             environment_state=_privileged(states[part]),
             extra={
                 "metaworld_task": _plain(name),
@@ -178,7 +184,7 @@ def _privileged(states: np.ndarray) -> np.ndarray:
     """float32 [T, 17]: objects and goal; zeros where the states do not tell."""
     if states.shape[1] != _OBSERVATION:
         return np.zeros((len(states), len(ENVIRONMENT_STATE_NAMES)), np.float32)
-    return np.concatenate([states[:, 4:18], states[:, 36:39]], 1).astype(np.float32)
+    return np.concatenate([states[:, 4:18], states[:, 36:39]], 1)
 
 
 def _plain(name: str) -> str:

@@ -47,22 +47,20 @@ def sittings(tmp_path_factory) -> Path:
     return root
 
 
+def check_sound(dataset: Path, monkeypatch) -> None:
+    """`tinyvla diagnose data` finds nothing wrong with it; the network that it builds is kept small."""
+    settings = {"horizon": 8, "max_prefix": 4, "hidden_dim": 24, "layers": 1, "val_split": 0.2}
+    monkeypatch.setattr(
+        subject_module, "fresh_settings", lambda places: TrainArgs(dataset_dir=places, **settings)
+    )
+    assert diagnose("data", SubjectArgs(dataset, samples=16, device="cpu")).faults == ()
+
+
 @pytest.mark.usefixtures("small_vision")
 def test_what_is_imported_is_sound_and_is_trained_on(sittings, imported, make_args, monkeypatch):
     found = imported(sittings, views=("view1", "view2"))
     assert found.dataset.num_episodes == 6
-    settings = {
-        "horizon": 8,
-        "max_prefix": 4,
-        "hidden_dim": 24,
-        "layers": 1,
-        "val_split": 0.3,
-        "precision": "fp32",
-    }
-    monkeypatch.setattr(
-        subject_module, "fresh_settings", lambda places: TrainArgs(dataset_dir=places, **settings)
-    )
-    assert diagnose("data", SubjectArgs(found.root, samples=16, device="cpu")).faults == ()
+    check_sound(found.root, monkeypatch)
 
     args = make_args(dataset_dir=(found.root,), epochs=1, batch_size=64, grad_accum=1, auxiliary=())
     trainer = Trainer(args)
@@ -78,18 +76,7 @@ def test_what_is_imported_is_sound_and_is_trained_on(sittings, imported, make_ar
 def test_short_metaworld_is_sound_and_is_trained_on(tmp_path, imported, make_args, monkeypatch):
     write_short(tmp_path / "source", {"reach-v2": 6, "push-v2": 6})
     found = imported(tmp_path / "source", size="24x24")
-    settings = {
-        "horizon": 8,
-        "max_prefix": 4,
-        "hidden_dim": 24,
-        "layers": 1,
-        "val_split": 0.2,
-        "precision": "fp32",
-    }
-    monkeypatch.setattr(
-        subject_module, "fresh_settings", lambda places: TrainArgs(dataset_dir=places, **settings)
-    )
-    assert diagnose("data", SubjectArgs(found.root, samples=16, device="cpu")).faults == ()
+    check_sound(found.root, monkeypatch)
     trainer = Trainer(make_args(dataset_dir=(found.root,), epochs=1, batch_size=64))
     trainer.run()
     assert set(load_checkpoint(tmp_path / "run" / "last").spec.instruction.by_task) == {"reach", "push"}

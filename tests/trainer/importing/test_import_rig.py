@@ -190,7 +190,7 @@ def test_robot_states_at_fault_are_dropped_and_counted(tmp_path, imported):
 
     def spoil(rows: list[str]) -> list[str]:
         cells = [row.split(",") for row in rows]
-        cells[50][10] = "nan"
+        cells[50][10], cells[51][11] = "nan", "1e300"
         cells[60][3] = ""  # the placeholder is not read
         for row, forward in (
             (100, 1000.0),
@@ -205,7 +205,7 @@ def test_robot_states_at_fault_are_dropped_and_counted(tmp_path, imported):
     edit_states(session, spoil)
     found = imported(tmp_path / "source")
     assert {what: n for what, n in found.dropped.items() if what.startswith("robot")} == {
-        "robot state: not finite": 1,
+        "robot state: not finite": 2,
         "robot state: timestamp far from all others": 1,
         "robot state: timestamp twice or backwards": 4,
         "robot state: row that cannot be read": 1,
@@ -279,6 +279,11 @@ def test_a_session_with_one_view_missing_is_left_out_and_told(tmp_path, imported
         ("recv-all", lambda s: next(s.glob("*.csv")).unlink(), "no robot states"),
         ("recv-all", lambda s: next(s.glob("*.csv")).write_text(""), "has no column recv_timestamp"),
         ("recv-all", lambda s: edit_states(s, lambda rows: []), "no robot states"),
+        (
+            "recv-all",
+            lambda s: next(s.glob("*.csv")).write_text("x" * 200_000),
+            "has no column recv_timestamp",
+        ),
         (
             "recv-all",
             lambda s: next(s.glob("*.csv")).write_text(

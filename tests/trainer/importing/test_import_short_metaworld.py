@@ -55,14 +55,19 @@ def test_what_is_not_whole_is_dropped_and_counted(tmp_path, imported):
     (pictures / "2/16.jpg").write_bytes(whole)
     (pictures / "3").rename(pictures / "9")
     path = root / "r3m-processed/r3m_MT10_20/reach-v2.pkl"
-    write_pickle(path, lambda told: told["state"].__setitem__((4, 3, 1), np.nan))
+
+    def spoil(told) -> None:
+        told["state"] = told["state"].astype(np.float64)
+        told["state"][4, 3, 1], told["state"][4, 2, 1] = np.nan, 1e300
+
+    write_pickle(path, spoil)
     found = imported(tmp_path / "source", min_frames=4, **FLAGS)
     assert found.dropped == {
         "picture: no step in the pickle": 1,
         "picture: not a whole JPEG": 1,
         "step: no picture": 1,
-        "step: not finite": 1,
-        "step: stretch too short": 3,
+        "step: not finite": 2,
+        "step: stretch too short": 2,
         "trajectory: no pictures": 1,
         "trajectory: not in the pickle": 1,
     }
@@ -91,7 +96,9 @@ def add_trap(told) -> None:
     [
         (add_trap, "makedirs'?, which is neither an array nor a number"),
         (lambda told: told.update(features=np.array([{}, None])), "type 'O8'; only numbers are read"),
-        (lambda told: told.pop("actions"), "holds no 'actions'"),
+        (lambda told: told.pop("actions"), "holds no 'actions' of trajectories"),
+        (lambda told: told.update(state=np.array(1.0)), "holds no 'state' of trajectories"),
+        (lambda told: told.update(state=[[[10**400]]]), "'state' is not trajectories of steps of numbers"),
         (lambda told: told.update(state=[["a"]]), "'state' is not trajectories of steps of numbers"),
         (lambda told: told.update(state=told["state"][:, :, :3]), "states of 3 numbers are not MetaWorld's"),
         (lambda told: told.update(actions=told["actions"][:, :, :3]), "actions of 3"),
