@@ -80,7 +80,7 @@ def _on_recorders_clock(
                 f"the sensor's clock seems {-offset:+.2f} s from the recorder's, told by begin and end (to about "
                 f"{TOGETHER_S} s); corrected. --sensor-offset says it better"
             )
-    return SensorLog(sensor.times + offset, sensor.values)
+    return SensorLog(sensor.times + offset, sensor.values, sensor.begins + offset)
 
 
 def _episode(

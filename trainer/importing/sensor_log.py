@@ -24,10 +24,13 @@ class SensorLog:
 
     times: np.ndarray  # float64 [N], s on the sensor's clock, strictly ascending
     values: np.ndarray  # float16 [N, 1026]: force, then the A-line
+    begins: (
+        float  # s on the sensor's clock: when the recorder began to save it; what is older was in its buffer
+    )
 
     @property
     def span(self) -> tuple[float, float]:
-        return float(self.times[0]), float(self.times[-1])
+        return self.begins, float(self.times[-1])
 
 
 def read_samples(paths: Sequence[Path], report: SessionReport) -> SensorLog | None:
@@ -53,7 +56,7 @@ def read_samples(paths: Sequence[Path], report: SessionReport) -> SensorLog | No
                 times.append(kept)
                 values.append(numbers)
                 first += len(block)
-    return _log(times, values, report)
+    return _log(times, values, None, report)
 
 
 def read_windows(path: Path, report: SessionReport) -> SensorLog | None:
@@ -85,7 +88,8 @@ def read_windows(path: Path, report: SessionReport) -> SensorLog | None:
             kept, numbers = _usable(own, new, report)
             times.append(kept)
             values.append(numbers)
-    return _log(times, values, report)
+    begins = float(told[in_order][0]) if in_order.any() else None
+    return _log(times, values, begins, report)
 
 
 def _new_samples(
@@ -119,11 +123,12 @@ def _usable(times: np.ndarray, values: np.ndarray, report: SessionReport) -> tup
 
 
 def _log(
-    times: Sequence[np.ndarray], values: Sequence[np.ndarray], report: SessionReport
+    times: Sequence[np.ndarray], values: Sequence[np.ndarray], begins: float | None, report: SessionReport
 ) -> SensorLog | None:
     if not sum(map(len, times)):
         return None
     all_times, all_values = np.concatenate(times), np.concatenate(values)
     in_order = ascending(all_times)
     report.drop("sensor sample: timestamp twice or backwards", (~in_order).sum())
-    return SensorLog(all_times[in_order], all_values[in_order])
+    kept = all_times[in_order]
+    return SensorLog(kept, all_values[in_order], float(kept[0]) if begins is None else begins)

@@ -123,6 +123,8 @@ def write_episode(
     motion: Motion | None = None,
     start: float = START,
     sensor: bool = True,
+    sensor_clock: float = 0.0,
+    sensor_rate: float = SENSOR_RATE_HZ,
 ) -> Path:
     """The collector's layout."""
     motion = motion or Motion()
@@ -138,12 +140,15 @@ def write_episode(
     )
     if not sensor:
         return session
-    times, forces, alines = samples(seconds + 1.0)  # the collector's buffer is full when it begins to save
-    values, times = np.column_stack([forces, alines]), times - 1.0
-    ends = np.arange(650, len(times) + 1, 130)
+    times, forces, alines = samples(
+        seconds + 1.2, sensor_rate
+    )  # the collector's buffer is full when it begins to save
+    values, times = np.column_stack([forces, alines]), times - 1.2
+    # A window every 0.2 s; the first is full when saving begins.
+    ends = np.arange(round(1.2 * sensor_rate), len(times) + 1, round(sensor_rate / 5))
     np.savez(
         session / "sensor_data.npz",
-        timestamps=start + times[ends - 1],
+        timestamps=start + times[ends - 1] + sensor_clock,
         data=np.stack([values[end - 650 : end] for end in ends]),
     )
     return session
@@ -169,10 +174,10 @@ def write_states(
         writer.writerows(rows.tolist())
 
 
-def samples(seconds: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def samples(seconds: float, rate: float = SENSOR_RATE_HZ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """times [N], forces [N] and A-lines [N, 1025], of which the first point is the sample's number."""
-    count = round(seconds * SENSOR_RATE_HZ)
-    times = np.arange(count) / SENSOR_RATE_HZ
+    count = round(seconds * rate)
+    times = np.arange(count) / rate
     alines = np.zeros((count, 1025), np.float32)
     alines[:, 0] = np.arange(count) % 1000
     alines[:, 1:] = np.linspace(0, 60, 1024, dtype=np.float32)

@@ -21,6 +21,7 @@ from tests.trainer.importing.recordings import (
     write_recv_all,
 )
 
+LAG = 1.2  # the collector's buffer reaches back so far before its first picture
 WRITERS = {"recv-all": write_recv_all, "episodes": write_episode}
 
 
@@ -76,9 +77,7 @@ def test_sensor_windows_end_with_their_picture(tmp_path, imported, layout):
     WRITERS[layout](tmp_path / "source")
     dataset = imported(tmp_path / "source").dataset
     episode, facts = dataset.episode(0), dataset.sensors[SENSOR]
-    lag = (
-        1.0 if layout == "episodes" else 0.0
-    )  # the collector's first sample is a second older than its first picture
+    lag = LAG if layout == "episodes" else 0.0
     for frame, time in enumerate(frame_times(episode)[1:], 1):
         window = episode.sensors[SENSOR].window(frame, facts)
         assert window.shape == (65, 1026) if time > 0.11 else len(window)
@@ -120,13 +119,15 @@ def test_a_robot_on_another_clock_is_put_on_the_recorders(tmp_path, imported):
     assert "the robot's clock is -3.0" in found.notes
 
 
-def test_a_sensor_on_another_clock_is_put_on_the_recorders(tmp_path, imported):
-    write_recv_all(tmp_path / "source", clocks=Clocks(sensor=40.0))
+@pytest.mark.parametrize("layout", WRITERS)
+def test_a_sensor_on_another_clock_is_put_on_the_recorders(tmp_path, imported, layout):
+    flags = {"clocks": Clocks(sensor=40.0)} if layout == "recv-all" else {"sensor_clock": 40.0}
+    WRITERS[layout](tmp_path / "source", **flags)
     found = imported(tmp_path / "source")
-    stream = found.dataset.stream(0, SENSOR)
-    np.testing.assert_allclose(
-        stream.values[:, 0], force(stream.times + found.dataset.extra_of(0)["start_time"] - START), atol=0.01
-    )
+    stream, lag = found.dataset.stream(0, SENSOR), LAG if layout == "episodes" else 0.0
+    times = stream.times + found.dataset.extra_of(0)["start_time"] - START
+    assert len(times) > 3000
+    np.testing.assert_allclose(stream.values[:, 0], force(times + lag), atol=0.01)
     assert "the sensor's clock seems +40.0" in found.notes
 
 
@@ -373,4 +374,17 @@ def test_windows_are_taken_apart_where_the_sensor_fell_silent(tmp_path, imported
     assert (gaps > 0.01).sum() == 1
     assert gaps.max() == pytest.approx(1.2, abs=0.01)
     times = stream.times + dataset.extra_of(0)["start_time"] - START
-    np.testing.assert_allclose(stream.values[:, 0], force(times + 1.0), atol=2e-3)
+    np.testing.assert_allclose(stream.values[:, 0], force(times + LAG), atol=2e-3)
+
+
+def test_windows_of_a_sensor_that_runs_slow_give_every_sample_once(tmp_path, imported):
+    """600 instead of 650 samples a second: what windows share is told by their contents, not by the nominal rate."""
+    write_episode(tmp_path / "source", sensor_rate=600.0)
+    found = imported(tmp_path / "source")
+    stream = found.dataset.stream(0, SENSOR)
+    steps = np.diff(stream.values[:, 1].astype(int)) % 1000
+    assert set(steps.tolist()) == {1}
+    times = stream.times + found.dataset.extra_of(0)["start_time"] - START
+    later = times > 0.2  # how the first window's samples were spaced nobody said
+    np.testing.assert_allclose(stream.values[later, 0], force(times[later] + LAG), atol=2e-3)
+    assert not any(what.startswith("sensor") for what in found.dropped)
