@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diagnose": ("trainer.diagnose", "find what is wrong with a run, a checkpoint or a dataset"),
     "export": ("trainer.export", "turn a checkpoint into a policy bundle (ONNX, TorchScript)"),
     "evaluate": ("trainer.evaluate", "measure success in closed loop, with intervals"),
+    "compare": ("trainer.compare", "compare two policies on the same episodes, with paired tests"),
     "sweep": ("trainer.sweep", "measure what inference delay costs each chunk policy"),
     "selftest": ("trainer.selftest", "check that this installation computes what it should"),
 }

@@ -7,7 +7,7 @@ from functools import partial
 import tyro
 from rich.console import Console
 
-from clients.robots.metaworld_tasks import TASKS, task_name
+from clients.robots.metaworld_tasks import task_names
 from policy.errors import UsageError
 from policy.export.record_measured import record_measured
 from policy.observation import SampleOptions, check_options
@@ -34,7 +34,8 @@ def _run(args: EvaluateArgs, job: Job) -> EpisodeResult:
     return run_job(args, job)
 
 
-def _check(args: EvaluateArgs, spec: PolicySpec) -> None:
+def check_metaworld(args: EvaluateArgs, spec: PolicySpec) -> None:
+    """Raise UsageError or TinyVLAError for a policy that cannot do what is asked in MetaWorld."""
     if not args.sensor:
         raise UsageError("--no-sensor is for --robot needle-rig; MetaWorld has no sensors")
     camera_setup(spec)
@@ -50,10 +51,9 @@ def run_metaworld(
 ) -> tuple[PolicySpec, tuple[str, ...], list[EpisodeResult]]:
     """Run what is missing; returns the policy's contract, who acted, and every episode asked for."""
     check_counts(args)
-    names = [part for item in args.tasks for part in item.split(",") if part]
-    tasks = list(TASKS) if names == ["all"] else list(dict.fromkeys(task_name(name) for name in names))
+    tasks = task_names(args.tasks)
     spec = load_policy(args).spec  # a bad bundle shows here, once
-    _check(args, spec)
+    check_metaworld(args, spec)
     keep_same_protocol(
         args.out,
         {

@@ -45,7 +45,8 @@ def rig_protocol(args: EvaluateArgs, spec: PolicySpec) -> str:
     )
 
 
-def _check(args: EvaluateArgs, spec: PolicySpec) -> None:
+def check_needle_rig(args: EvaluateArgs, spec: PolicySpec) -> None:
+    """Raise UsageError or TinyVLAError for a policy that cannot do what is asked on the rig."""
     rig_views(spec)
     check_options(spec, SampleOptions(ddim_steps=args.ddim_steps))
     if args.steps_per_chunk > spec.horizon:
@@ -55,7 +56,7 @@ def _check(args: EvaluateArgs, spec: PolicySpec) -> None:
     needed = [sensor.name for sensor in spec.sensors if not sensor.optional]
     if not args.sensor and needed:
         raise UsageError(
-            f"--no-sensor: {spec.name} was not trained to do without {needed[0]}; train it with --sensor-dropout"
+            f"{spec.name} was not trained to do without {needed[0]}; leave it on, or train with --sensor-dropout"
         )
 
 
@@ -66,7 +67,7 @@ def run_needle_rig(args: EvaluateArgs, console: Console) -> tuple[PolicySpec, li
         raise UsageError("--robot needle-rig: give the policy's --bundle or --checkpoint")
     load_parameters(args.rig_parameters)  # a bad file shows here, once, and so does a bad bundle
     spec = load_policy(args).spec
-    _check(args, spec)
+    check_needle_rig(args, spec)
     keep_same_protocol(
         args.out,
         {
@@ -89,7 +90,7 @@ def evaluate_needle_rig(args: EvaluateArgs, console: Console | None = None) -> l
     spec, episodes = run_needle_rig(args, console)
     rows = rig_rows(episodes)
     protocol = f"Simulation (needle rig), lock-step: {spec.label}, {rig_protocol(args, spec)}."
-    table = rig_markdown(rows, protocol)
+    table = f"{protocol}\n\n{rig_markdown(rows)}"
     (args.out / "results.md").write_text(table)
     summary = {
         "protocol": protocol,

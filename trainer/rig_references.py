@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     last = asked.seed + asked.episodes - 1
     protocol = f"Simulation (needle rig), lock-step, without rendering: scenes {asked.seed}–{last}."
     console = Console()
-    console.print(rig_markdown(rows, protocol), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{protocol}\n\n{rig_markdown(rows)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{speed:.0f} times real time on one core", highlight=False)
     if asked.out is not None:
         asked.out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from policy.errors import UsageError
 
 # Groups of Seo et al., "Masked World Models for Visual Control" (2022), used by the field since.
@@ -107,3 +109,13 @@ def difficulty(task: str) -> str:
     """`easy`, `medium`, `hard` or `very hard`."""
     plain = task_name(task)
     return next(group for group, tasks in DIFFICULTY.items() if plain in tasks)
+
+
+def task_names(asked: Iterable[str]) -> list[str]:
+    """The tasks that were asked for, each once; items may be lists with commas, and `all` stands for the 50.
+
+    Raises:
+        UsageError: there is no such task.
+    """
+    names = [part for item in asked for part in item.split(",") if part]
+    return list(TASKS) if names == ["all"] else list(dict.fromkeys(task_name(name) for name in names))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from concurrent.futures import Executor, Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,33 +14,19 @@ from rich.console import Console
 import tinyvla
 from clients.rig_sim.lockstep import NeedleRigSim
 from clients.rig_sim.parameters import DEFAULT_FILE, load_parameters
-from clients.rig_sim.stages import EpisodeMetrics
 from clients.robots.needle_rig_contract import SENSOR, SENSOR_WINDOW, rig_spec
 from policy.errors import UsageError
 from policy.null import NullPolicy, null_spec
+from tests.trainer.rig_episodes import Inline, episode
 from trainer import evaluate_needle_rig as module
 from trainer.evaluate_needle_rig import evaluate_needle_rig
 from trainer.evaluation import rig_worker, run_missing
 from trainer.evaluation.rig_actors import RigPolicyActor
-from trainer.evaluation.rig_rollout import RigEpisode, run_rig_episode
+from trainer.evaluation.rig_rollout import run_rig_episode
 from trainer.evaluation.rig_summary import RigRow, rig_markdown, rig_rows
 from trainer.evaluation.settings import EvaluateArgs
 
 SPEC = rig_spec(height=18, width=32)
-
-
-def episode(
-    number: int = 0, success: bool = True, *, actor: str = "policy", aborted: str | None = None, **values
-) -> RigEpisode:
-    told = EpisodeMetrics(
-        aligned=True, docked=success, success=success, aborted=aborted, seconds=12.0, aligned_at=1.0, docked_at=5.0,
-        success_at=11.0 if success else None, docking_lateral=0.1 if success else None,
-        docking_angle=0.2 if success else None, depth_error=-0.04 if success else None,
-        path_error_mean=0.05 if success else None, path_error_max=0.1 if success else None, peak_axial_force=0.1,
-        peak_lateral_force=0.01,
-    ).to_json()  # fmt: skip
-    own = {"actor": actor, "episode": number, "seed": 1000 + number, "chunks": 60, "inference_ms": 20.0}
-    return RigEpisode(**{**told, **own, **values})
 
 
 def test_a_row_counts_stages_and_means_what_was_measured() -> None:
@@ -58,13 +43,12 @@ def test_a_row_counts_stages_and_means_what_was_measured() -> None:
     assert policy.aborts == {"axial force": 1}
     assert (policy.low, policy.high) == (pytest.approx(0.208, abs=1e-3), pytest.approx(0.939, abs=1e-3))
     assert (zero.actor, zero.successes, zero.depth_error_abs) == ("zero", 0, None)
-    lines = rig_markdown([policy, zero], "The protocol.").splitlines()
-    assert lines[0] == "The protocol."
-    assert lines[4].startswith(
+    lines = rig_markdown([policy, zero]).splitlines()
+    assert lines[2].startswith(
         "| policy | 3/3 | 2/3 | 2/3 | 20.8–93.9 % | 12.0 | 0.200 | 0.20 | 0.300 | 0.050 |"
     )
-    assert "| 1 axial force |" in lines[4]
-    assert len({line.count("|") for line in lines[2:]}) == 1
+    assert "| 1 axial force |" in lines[2]
+    assert len({line.count("|") for line in lines}) == 1
 
 
 class FlatRenderer:
@@ -134,18 +118,6 @@ def test_a_policy_without_sensors_is_shown_none(short) -> None:
     policy = Seeing(SPEC.model_copy(update={"sensors": ()}))
     run_rig_episode(sim, RigPolicyActor(policy, FlatRenderer(sim.cameras), 16, None), "policy", 0, 0)
     assert all(observation.sensors == {} for observation in policy.seen)
-
-
-class Inline(Executor):
-    """Runs jobs where they are submitted."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        pass
-
-    def submit(self, function, *args, **kwargs) -> Future:
-        future: Future = Future()
-        future.set_result(function(*args, **kwargs))
-        return future
 
 
 @pytest.fixture
@@ -223,7 +195,7 @@ def test_a_policy_is_recorded_with_its_own_row_alone(played, tmp_path, monkeypat
         (
             {"sensor": False},
             SPEC.model_copy(update={"sensors": (SPEC.sensors[0].model_copy(update={"optional": False}),)}),
-            "--no-sensor: null was not trained to do without needle_tip",
+            "null was not trained to do without needle_tip",
         ),
     ],
 )

@@ -46,7 +46,7 @@ def write_report(
 ) -> None:
     """Write the files under `args.out` and print the table."""
     protocol = f"Simulation (MetaWorld), lock-step: {spec.label}, {protocol_of(args, spec)}."
-    (args.out / "results.md").write_text(markdown(rows, protocol))
+    (args.out / "results.md").write_text(f"{protocol}\n\n{markdown(rows)}")
     summary = {
         "protocol": protocol,
         "policy": spec.label,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
@@ -22,30 +21,15 @@ class RigEpisode(EpisodeMetrics):
     inference_ms: float | None  # median of its chunks; None where nothing is inferred
 
 
-def run_rig_episode(
-    sim: NeedleRigSim,
-    actor: RigActor,
-    name: str,
-    episode: int,
-    seed: int,
-    watch: Callable[[NeedleRigSim], None] | None = None,
-) -> RigEpisode:
-    """Lay out the scene of `seed` and act until success, an abort or the time limit.
-
-    Args:
-        watch: called before each chunk and at the end, as a camera would be.
-    """
+def run_rig_episode(sim: NeedleRigSim, actor: RigActor, name: str, episode: int, seed: int) -> RigEpisode:
+    """Lay out the scene of `seed` and act until success, an abort or the time limit."""
     sim.reset(seed)
     actor.start(sim, seed)
     while not sim.done:
-        if watch is not None:
-            watch(sim)
         for action in actor.actions():
             sim.step(action)
             if sim.done:
                 break
-    if watch is not None:
-        watch(sim)
     taken = actor.inference_ms
     return RigEpisode(
         **sim.core.stages.metrics().to_json(),

@@ -79,9 +79,9 @@ _HEADINGS = ("", "aligned", "docked", "success", "95 % interval", "seconds", "la
              "aborts", "inference, ms")  # fmt: skip
 
 
-def rig_markdown(rows: Sequence[RigRow], protocol: str) -> str:
-    """The table as Markdown, with the protocol in words above it."""
-    lines = [protocol, "", f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]
+def rig_markdown(rows: Sequence[RigRow]) -> str:
+    """The table as Markdown."""
+    lines = [f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]
     for row in rows:
         n = row.episodes
         aborts = ", ".join(f"{count} {why}" for why, count in row.aborts.items()) or "none"

@@ -60,9 +60,9 @@ def macro_mean(rows: list[Row], actor: str) -> float:
     return mean(groups)
 
 
-def markdown(rows: list[Row], protocol: str) -> str:
-    """The table as Markdown, with the protocol in words above it."""
-    lines = [protocol, "", "| task | actor | success | rate | 95 % interval | mean steps | mean return |"]
+def markdown(rows: list[Row]) -> str:
+    """The table as Markdown."""
+    lines = ["| task | actor | success | rate | 95 % interval | mean steps | mean return |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for row in rows:
         steps = f"{row.mean_steps:.0f}" if row.mean_steps is not None else "–"

@@ -1,0 +1,1 @@
+"""What `tinyvla compare` is made of."""

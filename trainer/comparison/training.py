@@ -1,0 +1,103 @@
+"""How two policies were trained, and whether comparing them says something about their heads alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policy.bundle import read_spec
+from policy.spec import PolicySpec
+from trainer.comparison.settings import place_of
+
+# Of the arguments of training these belong to a head, or change nothing that is learnt. Data are compared by hash.
+_MAY_DIFFER = frozenset(
+    {
+        "head", "diffusion_timesteps", "prediction_type", "ddim_steps", "name", "out", "dataset_dir", "preset",
+        "resume", "device", "threads", "save_every", "keep_every", "log_every", "pictures_every", "wandb",
+        "evaluate_every", "evaluate_tasks", "evaluate_episodes", "evaluate_workers",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a policy's contract or checkpoint says of its training."""
+
+    spec: PolicySpec
+    arguments: Mapping[str, Any]  # of `tinyvla train`; empty where it is not said
+    data: tuple[str, ...]  # SHA-256 of the datasets, sorted
+    network: Mapping[str, Any]  # sizes of encoder and trunk
+    steps: int | None  # optimiser steps of these weights
+    weights: str  # averaged or raw
+
+
+def read_training(path: Path) -> Trained:
+    """Of a bundle, a checkpoint or a run directory.
+
+    Raises:
+        UsageError: none of them, or a damaged one.
+    """
+    kind, place = place_of(path)
+    if kind == "bundle":
+        spec = read_spec(place)
+        told = spec.training
+        return Trained(
+            spec, told.get("arguments", {}), _hashes(told.get("data_sha256")), spec.network,
+            told.get("optimizer_steps"), told.get("weights", "ema"),
+        )  # fmt: skip
+    from trainer.checkpoint import load_checkpoint
+
+    found = load_checkpoint(place)
+    state = found.state
+    return Trained(
+        found.spec, state.get("arguments", {}), _hashes(state.get("data_hashes")), found.network.to_json(),
+        state.get("progress", {}).get("steps"), "ema",
+    )  # fmt: skip
+
+
+def _hashes(told: Any) -> tuple[str, ...]:
+    return tuple(sorted(told.values())) if isinstance(told, dict) else ()
+
+
+def unfair_because(first: Trained, second: Trained) -> list[str]:
+    """What differs beside the head, in words; nothing for a fair comparison."""
+    silent = [
+        letter
+        for letter, trained in zip("AB", (first, second), strict=True)
+        if not trained.arguments or not trained.data
+    ]
+    if silent:
+        return [f"how {' and '.join(silent)} {'were' if len(silent) > 1 else 'was'} trained is not recorded"]
+    found = []
+    if first.spec.head == second.spec.head:
+        found.append(f"both are {first.spec.head} policies")
+    if first.data != second.data:
+        found.append("they were trained on different data (SHA-256 of the datasets)")
+    names = sorted((set(first.arguments) | set(second.arguments)) - _MAY_DIFFER)
+    for name in names:
+        one, other = first.arguments.get(name), second.arguments.get(name)
+        if one != other:
+            found.append(f"--{name.replace('_', '-')}: {one} against {other}")
+    if _plain(first.network) != _plain(second.network):
+        found.append("their networks differ in size")
+    if [c.model_dump() for c in first.spec.cameras] != [c.model_dump() for c in second.spec.cameras]:
+        found.append("they see other cameras")
+    if [s.name for s in first.spec.sensors] != [s.name for s in second.spec.sensors]:
+        found.append("they have other sensors")
+    if first.weights != second.weights:
+        found.append(f"weights: {first.weights} against {second.weights}")
+    return found
+
+
+def _plain(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes as JSON holds them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in network.items()}
+
+
+def verdict(because: list[str]) -> str:
+    """For the report."""
+    if not because:
+        return "A fair comparison of heads: same data, budget, seed, encoder and settings."
+    return f"NOT a fair comparison of heads: {'; '.join(because)}."
