@@ -22,6 +22,7 @@ from policy.errors import UsageError
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.spec import PolicySpec
+from trainer.shards import like_shard, whole
 
 _FORMAT = "tinyvla-checkpoint/1"
 
@@ -53,7 +54,7 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> di
     tensors = {}
     for parameter, values in optimizer.state.items():
         for key, value in values.items():
-            tensors[f"{names[id(parameter)]}/{key}"] = value.clone().contiguous()
+            tensors[f"{names[id(parameter)]}/{key}"] = whole(value).clone().contiguous()
     return tensors
 
 
@@ -65,29 +66,35 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensor
         parameter = by_name[name]
         # torch keeps the step count on the CPU for every device. The moments take on the parameter's own memory layout:
         # fused optimisers walk through memory, and would pair a channels-last weight with another weight's moments.
-        kept = value if field == "step" else torch.empty_like(parameter).copy_(value)
+        kept = like_shard(value, parameter) if field != "step" else value
+        if kept is value and field != "step":
+            kept = torch.empty_like(parameter).copy_(value)
         optimizer.state[parameter][field] = kept
 
 
 def save_checkpoint(
-    directory: Path, model: PolicyNetwork, ema: nn.Module, optimizer: torch.optim.Optimizer, spec: PolicySpec,
-    state: dict[str, Any],
+    directory: Path | None, model: PolicyNetwork, ema: nn.Module, optimizer: torch.optim.Optimizer,
+    spec: PolicySpec, state: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Write a checkpoint so that `directory` holds either the old one or the new one, never a part."""
+    """Write a checkpoint so that `directory` holds either the old one or the new one, never a part.
+
+    With None the process only hands its shards of a spread network to the one that writes.
+    """
+    parts = {
+        "model": {key: whole(value).contiguous() for key, value in model.state_dict().items()},
+        "ema": {key: value.contiguous() for key, value in ema.state_dict().items()},
+        "optimizer": _optimizer_tensors(optimizer, model),
+    }
+    if directory is None:
+        return
     building, old = (
         directory.with_name(directory.name + ".building"),
         directory.with_name(directory.name + ".old"),
     )
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    for name, tensors in (
-        ("model", model.state_dict()),
-        ("ema", ema.state_dict()),
-        ("optimizer", _optimizer_tensors(optimizer, model)),
-    ):
-        save_file(
-            {key: value.contiguous() for key, value in tensors.items()}, building / f"{name}.safetensors"
-        )
+    for name, tensors in parts.items():
+        save_file(tensors, building / f"{name}.safetensors")
     document = {
         "format": _FORMAT,
         "spec": spec.model_dump(mode="json"),

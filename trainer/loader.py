@@ -66,7 +66,7 @@ def _epoch_order(epoch: int, samples: int, seed: int) -> np.ndarray:
     return _ORDER[key]
 
 
-def prefetch(make: Callable[[int], T], numbers: range, ahead: int = 4) -> Iterator[T]:
+def prefetch(make: Callable[[int], T], numbers: Sequence[int], ahead: int = 4) -> Iterator[T]:
     """`make(n)` for each n, up to `ahead` items before they are needed, on a thread whose errors are raised here."""
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=ahead)
     stopped = threading.Event()

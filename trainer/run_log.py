@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
+from typing import TextIO
 
 import numpy as np
 
@@ -16,12 +17,20 @@ from trainer.trackers import TensorBoard, Tracker, WeightsAndBiases
 
 
 class RunLog:
-    """`with RunLog(args, spec) as log:` opens everything under the run directory, and appends."""
+    """`with RunLog(args, spec) as log:` opens everything under the run directory, and appends.
 
-    def __init__(self, args: TrainArgs, spec: PolicySpec) -> None:
+    Args:
+        silent: say and write nothing, as every process but the first.
+    """
+
+    def __init__(self, args: TrainArgs, spec: PolicySpec, silent: bool = False) -> None:
         self._directory = args.out
+        self._trackers: list[Tracker] = []
+        self._text: TextIO | None = None
+        if silent:
+            return
         args.out.mkdir(parents=True, exist_ok=True)
-        self._trackers: list[Tracker] = [TensorBoard(args.out / "tensorboard")]
+        self._trackers.append(TensorBoard(args.out / "tensorboard"))
         if args.wandb:
             self._trackers.append(WeightsAndBiases(args.out, spec, arguments_of(args)))
         self._text = (args.out / "log.txt").open("a")
@@ -34,12 +43,14 @@ class RunLog:
     ) -> None:
         for tracker in self._trackers:
             tracker.close()
-        self._text.close()
+        if self._text is not None:
+            self._text.close()
 
     def say(self, line: str) -> None:
         """One line on the console and in log.txt."""
-        print(line, flush=True)
-        print(line, file=self._text, flush=True)
+        if self._text is not None:
+            print(line, flush=True)
+            print(line, file=self._text, flush=True)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Figures for the trackers."""
@@ -53,6 +64,7 @@ class RunLog:
 
     def epoch(self, report: EpochReport, step: int) -> None:
         """An epoch's figures, everywhere."""
-        append_epoch(self._directory / EPOCHS, report)
+        if self._text is not None:
+            append_epoch(self._directory / EPOCHS, report)
         self.scalars(report.scalars(), step)
         self.say(report.line())

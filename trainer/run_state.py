@@ -23,6 +23,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "init_from",
         "epochs",
         "patience",
+        "fsdp",
         "threads",
         "save_every",
         "keep_every",
@@ -68,16 +69,31 @@ def arguments_of(args: TrainArgs) -> dict[str, Any]:
 
 
 def check_same_run(
-    found: Checkpoint, where: Path, spec: PolicySpec, data_hashes: dict[str, str], args: TrainArgs
+    found: Checkpoint,
+    where: Path,
+    spec: PolicySpec,
+    data_hashes: dict[str, str],
+    args: TrainArgs,
+    processes: int = 1,
 ) -> None:
-    """Raise UsageError unless going on from `found` gives the result of an unbroken run."""
+    """Raise UsageError unless going on from `found` gives the result of an unbroken run.
+
+    More or fewer processes may go on when together they take as many batches a step as before.
+    """
     if found.spec != spec:
         raise UsageError(f"{where} was trained on other data or with other settings; drop --resume")
     if found.state["data_hashes"] != data_hashes:
         raise UsageError(f"{where} was trained on other data; give --dataset-dir as it was")
     before, now = found.state["arguments"], arguments_of(args)
     unsaid = arguments_of(TrainArgs(dataset_dir=()))  # of a run that is older than a flag
-    for name in sorted(set(now) - MAY_CHANGE_ON_RESUME):
+    batches = before.get("grad_accum", 1) * found.state.get("processes", 1)
+    if batches != now["grad_accum"] * processes:
+        raise UsageError(
+            f"{where} was trained with {batches} batches a step; --grad-accum {now['grad_accum']} on {processes} "
+            f"process{'es' * (processes > 1)} makes {now['grad_accum'] * processes}; give what makes as many, or drop "
+            "--resume"
+        )
+    for name in sorted(set(now) - MAY_CHANGE_ON_RESUME - {"grad_accum"}):
         was = before.get(name, unsaid[name])
         if was != now[name]:
             flag = "--" + name.replace("_", "-")

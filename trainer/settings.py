@@ -35,7 +35,7 @@ class TrainArgs:
     patience: int | None = None
     """Stop after this many epochs without a better validation loss; 0 never stops early."""
     grad_accum: Annotated[int, tyro.conf.arg(aliases=["--grad_accum"])] = 1
-    """Batches per optimiser step."""
+    """Batches per optimiser step and process."""
     warmup_ratio: Annotated[float, tyro.conf.arg(aliases=["--warmup_ratio"])] = 0.03
     max_grad_norm: Annotated[float, tyro.conf.arg(aliases=["--max_grad_norm"])] = 1.0
     weight_decay: float = 0.01
@@ -90,6 +90,8 @@ class TrainArgs:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the processor has instructions for it."""
     device: str = "auto"
+    fsdp: bool = False
+    """Under torchrun or `accelerate launch`: shard weights, gradients and Adam's moments over the processes."""
     threads: int = 0
     """CPU threads; 0 leaves torch's default."""
     save_every: int = 500

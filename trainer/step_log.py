@@ -37,10 +37,11 @@ class StepLog:
 
     Args:
         train_steps: of the noise schedule; None for regression, whose loss has no timesteps.
+        processes: that train; the others have as many samples as this one, whose losses are told.
     """
 
-    def __init__(self, train_steps: int | None) -> None:
-        self._train_steps = train_steps
+    def __init__(self, train_steps: int | None, processes: int = 1) -> None:
+        self._train_steps, self._processes = train_steps, processes
         self._clear()
 
     def _clear(self) -> None:
@@ -58,7 +59,7 @@ class StepLog:
     def entry(self, network: nn.Module) -> dict[str, float]:
         """Figures since the last entry, and the norms of the gradients that the network holds now, block by block."""
         seconds = time.perf_counter() - self._since
-        found = {"step/samples_per_second": self._samples / seconds}
+        found = {"step/samples_per_second": self._processes * self._samples / seconds}
         if self._losses:
             found["step/loss"] = sum(self._losses) / len(self._losses)
             if self._train_steps is not None:

@@ -18,20 +18,22 @@ from policy.text import text_encoder
 from trainer.augment import random_shift
 from trainer.auxiliary import Auxiliary
 from trainer.backbone_choice import choose_backbone, prepare_backbone
-from trainer.checkpoint import load_checkpoint, restore_optimizer, save_checkpoint
+from trainer.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from trainer.chunk_pictures import picture_of_chunks
 from trainer.closed_loop import ClosedLoop
 from trainer.contract import environment_units, make_spec
 from trainer.device import peak_memory_mb, wants_bf16
-from trainer.ema import EMA
+from trainer.ema import EMA, ShardedEMA
 from trainer.epoch_report import EpochReport
 from trainer.loader import batches_per_epoch, prefetch, rows_of_batch
-from trainer.losses import Corruption, Example, compute_losses, draw_corruption, to_example
+from trainer.losses import Corruption, Example, Losses, compute_losses, draw_corruption, to_example
 from trainer.network_choice import choose_network
 from trainer.optimizer import learning_rate, make_optimizer
+from trainer.parallel import join
 from trainer.run_log import RunLog
 from trainer.run_state import Progress, arguments_of, check_same_run
 from trainer.settings import TrainArgs, check_flags, with_preset
+from trainer.shards import whole
 from trainer.start_weights import start_from
 from trainer.step_log import StepLog
 from trainer.training_data import open_training_data
@@ -49,10 +51,17 @@ class Trainer:
 
     def __init__(self, args: TrainArgs) -> None:
         check_flags(args)
-        self.device = torch_device(args.device, args.threads)
+        self.processes = join(torch_device(args.device, args.threads), args.fsdp)
+        self.device = self.processes.device
+        if self.processes.sharded and args.backbone is not None:
+            raise UsageError(
+                "--fsdp shards networks without a --backbone; leave it out, and each card holds all of it"
+            )
         tokens_of = text_encoder(args.backbone is not None)
-        self.data = open_training_data(
-            args.dataset_dir, args.horizon, args.max_prefix, args.val_split, args.seed, tokens_of
+        self.data = self.processes.in_turn(
+            lambda: open_training_data(
+                args.dataset_dir, args.horizon, args.max_prefix, args.val_split, args.seed, tokens_of
+            )
         )
         self.args = resolved = with_preset(args, len(self.data.train))
         facts, caches = self.data.facts, self.data.caches
@@ -65,41 +74,54 @@ class Trainer:
         self.about_backbone = prepare_backbone(args, self.network)
         if args.init_from is not None:
             self.spec = start_from(args.init_from, self.network, self.spec)
-        self.ema = EMA(self.network, args.ema_decay)
-        self.optimizer = make_optimizer(self.network, resolved.lr, args.weight_decay)
+        average = ShardedEMA if self.processes.sharded else EMA
+        self.ema: EMA[PolicyNetwork] = average(self.network, args.ema_decay)
         self.bf16 = wants_bf16(args.precision, self.device)
         self.per_epoch = batches_per_epoch(len(self.data.train), resolved.batch_size)
         if args.debug:
             self.per_epoch = min(self.per_epoch, _DEBUG_BATCHES)
-        self.steps_per_epoch = -(-self.per_epoch // args.grad_accum)
+        self.per_step = args.grad_accum * self.processes.count
+        self.steps_per_epoch = -(-self.per_epoch // self.per_step)
         self.total_steps = resolved.epochs * self.steps_per_epoch
         self.progress = Progress()
-        self.step_log = StepLog(self.spec.sampler.train_steps if self.spec.sampler else None)
+        self._spoilt = False
+        self.step_log = StepLog(
+            self.spec.sampler.train_steps if self.spec.sampler else None, self.processes.count
+        )
         self.closed_loop: ClosedLoop | None = None
         if args.evaluate_every:
             self.closed_loop = ClosedLoop(
                 self.spec, args.evaluate_tasks, episodes=args.evaluate_episodes, workers=args.evaluate_workers,
                 seed=args.seed,
             )  # fmt: skip
-        if args.resume:
-            self._resume()
+        found = self._resume() if args.resume else None
+        self.losses = self.processes.spread(self.network, self._losses)
+        self.ema.spread(self.network)
+        self.optimizer = make_optimizer(self.network, resolved.lr, args.weight_decay)
+        if found is not None:
+            restore_optimizer(self.optimizer, self.network, found.optimizer)
 
-    def _resume(self) -> None:
-        found = load_checkpoint(self.args.out / "last")
-        check_same_run(found, self.args.out / "last", self.spec, self.data.hashes, self.args)
+    def _resume(self) -> Checkpoint:
+        where = self.args.out / "last"
+        found = load_checkpoint(where)
+        check_same_run(found, where, self.spec, self.data.hashes, self.args, self.processes.count)
         self.network.load_state_dict(found.model)
-        self.ema.module.load_state_dict(found.ema)
-        restore_optimizer(self.optimizer, self.network, found.optimizer)
+        self.ema.load(found.ema)
         self.progress = Progress(**found.state["progress"])
+        return found
 
     def save(self, name: str) -> None:
         """Write a checkpoint under the run directory."""
+        if self.processes.rank and not self.processes.sharded:
+            return
         state = {
             "progress": dataclasses.asdict(self.progress),
             "arguments": arguments_of(self.args),
             "data_hashes": self.data.hashes,
+            "processes": self.processes.count,
         }
-        save_checkpoint(self.args.out / name, self.network, self.ema.module, self.optimizer, self.spec, state)
+        where = None if self.processes.rank else self.args.out / name
+        save_checkpoint(where, self.network, self.ema.module, self.optimizer, self.spec, state)
 
     def prepared(self, number: int) -> tuple[Example, Corruption]:
         """Training batch `number`, augmented and with its noise drawn."""
@@ -119,25 +141,46 @@ class Trainer:
         example = to_example(batch, self.spec, self.auxiliary.index, self.auxiliary.stats, self.device)
         return example, corruption.to(self.device)
 
+    def _losses(self, example: Example, corruption: Corruption) -> Losses:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return compute_losses(self.network, self.spec, example, corruption, self.args.sensor_loss_weight)
+
     def train_epoch(self, epoch: int, log: RunLog) -> float:
-        """Run an epoch from wherever the run stands in it; returns samples per second."""
-        args, progress = self.args, self.progress
+        """Run an epoch from wherever the run stands in it; returns samples per second.
+
+        The processes take the batches in turn, a round at a time, so that no two see the same one. Where the last
+        round of an epoch has fewer batches than there are processes, the others pass a batch that does not count:
+        passes wait for one another.
+        """
+        args, progress, processes = self.args, self.progress, self.processes
         self.network.train()
         end = (epoch + 1) * self.per_epoch
         start, started = progress.batches, time.perf_counter()
-        for example, corruption in prefetch(self.prepared, range(start, end)):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                losses = compute_losses(self.network, self.spec, example, corruption, args.sensor_loss_weight)
-            total = losses.action + args.auxiliary_weight * losses.auxiliary
-            progress.batches += 1
-            if self._finite(float(total.detach())):
-                (total / args.grad_accum).backward()
-                progress.sums["loss"] += float(losses.action.detach())
-                progress.sums["auxiliary"] += float(losses.auxiliary.detach())
-                progress.sums["n"] += 1
-                self.step_log.add(losses, corruption.timestep, len(example.state))
+        rounds = range(start, end, processes.count)
+        mine = [min(first + processes.rank, end - 1) for first in rounds]
+        for first, (example, corruption) in zip(rounds, prefetch(self.prepared, mine), strict=True):
+            progress.batches = min(first + processes.count, end)
+            counts = first + processes.rank < end
             within = progress.batches % self.per_epoch
-            if within % args.grad_accum == 0 or within == 0:  # the trailing batches of an epoch count too
+            complete = (
+                within % self.per_step == 0 or within == 0
+            )  # the trailing batches of an epoch count too
+            with processes.gradients(complete=complete):
+                losses = self.losses(example, corruption)
+                total = losses.action + args.auxiliary_weight * losses.auxiliary
+                told = [float(x.detach()) * counts for x in (total, losses.action, losses.auxiliary)]
+                summed, action, auxiliary = processes.total(told)
+                usable = self._finite(summed)
+                if usable or processes.count > 1:
+                    (total / args.grad_accum if counts else total * 0).backward()
+            if usable:
+                progress.sums["loss"] += action
+                progress.sums["auxiliary"] += auxiliary
+                progress.sums["n"] += progress.batches - first
+                if counts:
+                    self.step_log.add(losses, corruption.timestep, len(example.state))
+            self._spoilt |= not usable and processes.count > 1
+            if complete:
                 self._step(log, progress.steps % args.log_every == 0 or within == 0)
                 if args.save_every and progress.steps % args.save_every == 0 and within:
                     self.save("last")
@@ -166,12 +209,15 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(progress.steps)
         progress.steps += 1
+        if self._spoilt:  # several processes cannot tell a broken batch's gradient from the others'
+            self.optimizer.zero_grad(set_to_none=True)
+            self._spoilt = False
         if all(p.grad is None for p in self.network.parameters()):
             return  # every batch of this step was skipped
         if tells:
             told = {**self.step_log.entry(self.network), "step/learning_rate": self._rate(progress.steps - 1)}
             log.scalars(told, progress.steps)
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.args.max_grad_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.args.max_grad_norm))
         if self._finite(float(norm)):
             self.optimizer.step()
             self.ema.update(self.network, progress.steps)
@@ -185,7 +231,7 @@ class Trainer:
         return validate(
             self.ema.module, self.spec, self.data.held_out, self.auxiliary, draws=args.draws, seed=args.seed,
             limit=4 * _DEBUG_BATCHES if args.debug else _VALIDATION_SAMPLES, bf16=self.bf16,
-            without_sensors=args.sensor_dropout > 0,
+            without_sensors=args.sensor_dropout > 0, processes=self.processes,
         )  # fmt: skip
 
     def _report(self, epoch: int, rate: float, found: Validation, success: dict[str, float]) -> EpochReport:
@@ -213,24 +259,28 @@ class Trainer:
         example = to_example(
             samples.batch(rows), self.spec, self.auxiliary.index, self.auxiliary.stats, self.device
         )
-        log.picture("chunks", picture_of_chunks(self.ema.module, self.spec, example), self.progress.steps)
+        network = self.ema.module
+        if self.processes.rank == 0:
+            log.picture("chunks", picture_of_chunks(network, self.spec, example), self.progress.steps)
 
     def run(self) -> None:
         """Train to the end, or until patience runs out."""
         try:
-            with RunLog(self.args, self.spec) as log:
+            with RunLog(self.args, self.spec, silent=self.processes.rank > 0) as log:
                 self._run(log)
         finally:
             if self.closed_loop is not None:
                 self.closed_loop.close()
+            self.processes.close()
 
     def _run(self, log: RunLog) -> None:
         args, progress = self.args, self.progress
         parameters = sum(p.numel() for p in self.network.parameters())
+        spread = "" if self.processes.count == 1 else f", {self.processes.count} processes"
         log.say(
             f"{self.spec.name}: {args.head}, {parameters / 1e6:.2f} M parameters, {len(self.data.train)} samples, "
             f"{len(self.data.held_out)} held out, {self.total_steps} steps, "
-            f"{self.device.type} {'bf16' if self.bf16 else 'fp32'}"
+            f"{self.device.type} {'bf16' if self.bf16 else 'fp32'}{spread}"
         )
         if self.about_backbone:
             log.say(self.about_backbone)
@@ -243,7 +293,8 @@ class Trainer:
             success: dict[str, float] = {}
             if self.closed_loop is not None and (epoch + 1) % args.evaluate_every == 0:
                 self.save("evaluated")
-                success = self.closed_loop.measure(args.out / "evaluated")
+                if self.processes.rank == 0:
+                    success = self.closed_loop.measure(args.out / "evaluated")
             log.epoch(self._report(epoch, rate, found, success), progress.steps)
             if args.pictures_every and (epoch + 1) % args.pictures_every == 0:
                 self._picture(log)

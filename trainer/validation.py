@@ -14,6 +14,7 @@ from policy.spec import PolicySpec
 from trainer.auxiliary import Auxiliary
 from trainer.loader import Samples
 from trainer.losses import compute_losses, draw_corruption, to_example
+from trainer.parallel import Processes
 
 _BATCH = 64
 
@@ -39,17 +40,20 @@ def validate(
     limit: int,
     bf16: bool,
     without_sensors: bool = False,
+    processes: Processes | None = None,
 ) -> Validation:
     """Judge `network` on up to `limit` of the samples, with what they have of sensors.
 
     Args:
         without_sensors: judge it a second time with every sensor masked.
+        processes: those that share the work, all of which are told the result.
     """
+    processes = processes or Processes(next(network.parameters()).device)
     device = next(network.parameters()).device
-    losses, blind, errors, weight = 0.0, 0.0, np.zeros(len(auxiliary.names)), 0
+    losses, blind, errors, weight = 0.0, 0.0, np.zeros(len(auxiliary.names)), 0.0
     limit = min(len(samples), limit)
     chosen = np.random.default_rng([seed, 2]).permutation(len(samples))[:limit]
-    for start in range(0, limit, _BATCH):
+    for start in range(processes.rank * _BATCH, limit, processes.count * _BATCH):
         rows = np.sort(chosen[start : start + _BATCH])
         example = to_example(samples.batch(rows), spec, auxiliary.index, auxiliary.stats, device)
         corruption = draw_corruption(
@@ -69,6 +73,8 @@ def validate(
                 errors += (guess - example.auxiliary).abs().sum(0).cpu().numpy()
         losses += float(found.action) * len(rows)
         weight += len(rows)
+    losses, blind, weight, *summed = processes.total([losses, blind, weight, *errors.tolist()])
+    errors = np.asarray(summed)
     if auxiliary.stats is not None:
         errors *= (np.asarray(auxiliary.stats.maximum) - np.asarray(auxiliary.stats.minimum)) / 2
     told = blind / weight if without_sensors and spec.sensors else math.nan

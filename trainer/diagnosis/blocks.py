@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from trainer.shards import whole
+
 # Layers that are repeated are told apart by their number; everything else by its first two levels.
 _REPEATED = re.compile(r"(?:trunk\.blocks|encoder\.vision\.stages)\.\d+")
 
@@ -33,5 +35,5 @@ def gradient_norms(network: nn.Module) -> dict[str, float]:
     norms = {}
     for name, parameters in blocks.items():
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norms[name] = float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+        norms[name] = float(whole(torch.nn.utils.get_total_norm(gradients))) if gradients else 0.0
     return norms
