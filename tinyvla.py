@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("trainer.export", "turn a checkpoint into a policy bundle (ONNX, TorchScript)"),
     "evaluate": ("trainer.evaluate", "measure success in closed loop, with intervals"),
     "compare": ("trainer.compare", "compare two policies on the same episodes, with paired tests"),
+    "calibrate": ("trainer.calibrate", "fit success in closed loop against validation loss"),
     "sweep": ("trainer.sweep", "measure what inference delay costs each chunk policy"),
     "selftest": ("trainer.selftest", "check that this installation computes what it should"),
 }

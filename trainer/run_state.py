@@ -30,6 +30,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "log_every",
         "pictures_every",
         "wandb",
+        "calibration",
         "evaluate_every",
         "evaluate_tasks",
         "evaluate_episodes",

@@ -112,6 +112,8 @@ class TrainArgs:
     """Episodes per task: enough to see a trend, too few to quote (`tinyvla evaluate` measures)."""
     evaluate_workers: int = max(1, os.cpu_count() or 1)
     """Processes."""
+    calibration: Path | None = None
+    """calibration.json of `tinyvla calibrate`: say how often checkpoints of such a validation loss succeeded."""
     resume: bool = False
     """Go on from `last` in --out; the result is that of an unbroken run."""
     init_from: Path | None = None

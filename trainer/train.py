@@ -18,6 +18,7 @@ from policy.text import text_encoder
 from trainer.augment import random_shift
 from trainer.auxiliary import Auxiliary
 from trainer.backbone_choice import choose_backbone, prepare_backbone
+from trainer.calibration.curve import read_calibration
 from trainer.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from trainer.chunk_pictures import picture_of_chunks
 from trainer.closed_loop import ClosedLoop
@@ -85,6 +86,7 @@ class Trainer:
         self.total_steps = resolved.epochs * self.steps_per_epoch
         self.progress = Progress()
         self._spoilt = False
+        self.calibration = None if args.calibration is None else read_calibration(args.calibration)
         self.step_log = StepLog(
             self.spec.sampler.train_steps if self.spec.sampler else None, self.processes.count
         )
@@ -282,6 +284,9 @@ class Trainer:
             f"{len(self.data.held_out)} held out, {self.total_steps} steps, "
             f"{self.device.type} {'bf16' if self.bf16 else 'fp32'}{spread}"
         )
+        if self.calibration is not None:
+            log.say(self.calibration.says_of(self.spec))
+        curve = None if self.calibration is None else self.calibration.curve_for(self.spec)
         if self.about_backbone:
             log.say(self.about_backbone)
         for epoch in range(progress.batches // self.per_epoch, args.epochs):
@@ -300,6 +305,8 @@ class Trainer:
                 self._picture(log)
             progress.sums = Progress().sums
             if progress.note_validation(found.loss):
+                if curve is not None and math.isfinite(found.loss):
+                    log.say(curve.says(found.loss))
                 self.save("best")
             if args.keep_every and (epoch + 1) % args.keep_every == 0:
                 self.save(f"epoch{epoch + 1}")

@@ -1,0 +1,1 @@
+"""What a validation loss says about success in closed loop, where that was measured."""

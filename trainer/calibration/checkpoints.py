@@ -1,0 +1,43 @@
+"""The checkpoints that a run has kept, each with the validation loss it had."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from policy.errors import UsageError
+from policy.spec import PolicySpec
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint on disk."""
+
+    path: Path
+    spec: PolicySpec
+    loss: float
+
+
+def kept_checkpoints(run: Path) -> list[Kept]:
+    """`best` and every `epochN`, by falling loss, those of the same step once; `last` may lie within an epoch.
+
+    Raises:
+        UsageError: not a run, or none of its checkpoints was validated.
+    """
+    found: dict[int, Kept] = {}
+    for path in sorted(run.glob("epoch*/state.json")) + sorted(run.glob("best/state.json")):
+        try:
+            state = json.loads(path.read_text())
+            progress, spec = state["progress"], PolicySpec.model_validate(state["spec"])
+            loss = float(progress["validation"][-1])
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise UsageError(f"{path.parent} is no checkpoint of a training run ({error})") from None
+        if math.isfinite(loss) and loss > 0:
+            found.setdefault(progress["batches"], Kept(path.parent, spec, loss))
+    if not found:
+        raise UsageError(
+            f"{run} keeps no checkpoint with a validation loss; it takes --val-split and --keep-every in training"
+        )
+    return sorted(found.values(), key=lambda kept: -kept.loss)
