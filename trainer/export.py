@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -37,13 +37,22 @@ def code_version() -> str:
     return found.stdout.strip() or "unknown"
 
 
+def _without_places(value: Any) -> Any:
+    """Absolute paths by their last part: where somebody keeps things is nobody else's business."""
+    if isinstance(value, list):
+        return [_without_places(item) for item in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value
+
+
 def export(args: ExportArgs) -> None:
     """Write and verify the bundle."""
     found = load_checkpoint(args.checkpoint)
     network = found.build(args.weights)
     arguments = found.state["arguments"]
     training = {
-        "arguments": arguments,
+        "arguments": {name: _without_places(value) for name, value in arguments.items()},
         "data_sha256": found.state["data_hashes"],
         "code_version": code_version(),
         "seed": arguments["seed"],

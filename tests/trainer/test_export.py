@@ -47,6 +47,7 @@ def test_a_trained_policy_behaves_the_same_as_a_bundle(run, tmp_path, capsys, ma
     assert list(spec.training["data_sha256"]) == ["numbers"]
     assert spec.training["auxiliary_targets"] == ["goal_x", "goal_y", "goal_z"]
     assert spec.training["arguments"]["batch_size"] == 8
+    assert spec.training["arguments"]["dataset_dir"] == ["numbers"]  # and not where it lay
     assert spec.training["code_version"]
 
     # And training may go on from it, on the statistics its weights expect.
