@@ -4,6 +4,8 @@ A bundle is a directory: `policy.json` (the contract), `model.safetensors` (all 
 `fuse.onnx` and `denoise.onnx` (graphs whose weights point into model.safetensors), the same as `.pt` (TorchScript code
 that takes the weights as arguments), `golden.npz` (an input and the chunk it must give), `SHA256SUMS` and `README.md`.
 Older bundles have no SHA256SUMS, and one graph `encode` for the first two where what was seen cannot be reused.
+A policy with a backbone has no graph `see`: torch runs the backbone, in `backbone/` or where the contract says it is,
+and the golden pair also holds what it saw.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ WEIGHTS = "model.safetensors"
 BUILDING = ".building"  # ends the name of a directory that is being written
 GOLDEN_TOLERANCE = 1e-4  # of the action range; the bound every runtime is exported under
 GOLDEN_SEED = 0
+# Of the norm of what a backbone saw: its 16-bit arithmetic differs between processors and cards.
+SEEN_TOLERANCE = 0.1
 _SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}
 
 
@@ -53,10 +57,14 @@ def read_spec(directory: Path) -> PolicySpec:
     return spec
 
 
-def write_golden(path: Path, observation: Observation, actions: np.ndarray) -> None:
-    """Store an observation and the chunk that eager torch gives for it."""
+def write_golden(
+    path: Path, observation: Observation, actions: np.ndarray, seen: np.ndarray | None = None
+) -> None:
+    """Store an observation and the chunk that eager torch gives for it; of a backbone also what it saw."""
     arrays = {f"images.{name}": image for name, image in observation.images.items()}
     arrays |= {f"sensors.{name}": window for name, window in observation.sensors.items()}
+    if seen is not None:
+        arrays["seen"] = seen
     text = np.frombuffer(json.dumps(observation.instruction).encode(), np.uint8)
     np.savez_compressed(path, state=observation.state, instruction=text, actions=actions, **arrays)  # type: ignore[arg-type]
 
@@ -74,18 +82,41 @@ def read_golden(path: Path) -> tuple[Observation, np.ndarray]:
     return observation, arrays["actions"]
 
 
+def read_golden_seen(path: Path) -> np.ndarray | None:
+    """What the backbone saw of the golden observation [T, W]; None of a policy without one."""
+    with np.load(path, allow_pickle=False) as stored:
+        return stored.get("seen")
+
+
 def golden_error(policy: LoadedPolicy, directory: Path) -> float:
-    """Largest deviation from the golden chunk, as a share of the action range."""
+    """Largest deviation from the golden chunk, as a share of the action range.
+
+    Where a backbone sees for the policy, the chunk is drawn from what it saw when the bundle was written.
+    """
     observation, expected = read_golden(directory / "golden.npz")
-    found = policy.predict([observation], [SampleOptions(seed=GOLDEN_SEED)])[0].actions
+    seen = read_golden_seen(directory / "golden.npz")
+    found = policy.predict([observation], [SampleOptions(seed=GOLDEN_SEED)], [seen])[0].actions
     half = (np.asarray(policy.spec.action.high) - np.asarray(policy.spec.action.low)) / 2
     return float(np.max(np.abs(found - expected) / half))
 
 
+def seen_error(policy: LoadedPolicy, directory: Path) -> float:
+    """How far off what the backbone sees here is, as a share of its norm; 0 of a policy without one."""
+    expected = read_golden_seen(directory / "golden.npz")
+    if expected is None:
+        return 0.0
+    observation, _ = read_golden(directory / "golden.npz")
+    found = policy.predict([observation], [SampleOptions(seed=GOLDEN_SEED)])[0].features
+    if found is None or found.shape != expected.shape:
+        return float("inf")
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
 def graphs_of(spec: PolicySpec, runtime: str) -> tuple[str, ...]:
     """Names of the graphs that an exported runtime loads, as the contract lists them."""
-    joint = f"encode{_SUFFIXES[runtime]}" in spec.files
-    return ("encode", "denoise") if joint else ("see", "fuse", "denoise")
+    if f"encode{_SUFFIXES[runtime]}" in spec.files:
+        return ("encode", "denoise")
+    return ("see", "fuse", "denoise") if spec.backbone is None else ("fuse", "denoise")
 
 
 def exported_runtimes(spec: PolicySpec) -> list[str]:
@@ -105,6 +136,28 @@ def make_backend(
     directory: Path, spec: PolicySpec, runtime: str, device: str, threads: int | None
 ) -> Backend:
     """The backend that runs a bundle's graphs; its libraries are imported only here."""
+    if spec.backbone is not None and runtime != "eager":
+        return _with_backbone(
+            directory, spec, make_head(directory, spec, runtime, device, threads), device, threads
+        )
+    return make_head(directory, spec, runtime, device, threads)
+
+
+def _with_backbone(
+    directory: Path, spec: PolicySpec, head: Backend, device: str, threads: int | None
+) -> Backend:
+    try:
+        from policy.runtimes.torch_backbone import BackboneBackend
+    except ImportError:
+        raise UsageError(
+            f"{spec.name} sees through {spec.backbone and spec.backbone.name}, which takes torch; run: "
+            "pip install 'tinyvla[vlm]'"
+        ) from None
+    return BackboneBackend(directory, spec, head, device, threads)
+
+
+def make_head(directory: Path, spec: PolicySpec, runtime: str, device: str, threads: int | None) -> Backend:
+    """What runs the exported graphs, whoever sees for them."""
     if runtime == "onnx":
         from policy.runtimes.onnx import OnnxBackend
 
@@ -141,7 +194,7 @@ def load_bundle(
     try:
         backend = make_backend(directory, spec, runtime, choice.device, threads)
         policy = LoadedPolicy(spec, backend, choice.why)
-        error = golden_error(policy, directory)
+        error, blindness = golden_error(policy, directory), seen_error(policy, directory)
     except UsageError:
         raise
     except Exception as failure:  # runtimes raise types of their own for files that do not fit the contract
@@ -153,5 +206,11 @@ def load_bundle(
         raise UsageError(
             f"{directory}: {policy.runtime} on {policy.device} misses the golden pair by {error:.1e} of the action "
             f"range (at most {GOLDEN_TOLERANCE:.0e}); the bundle was exported by other code or the runtime is broken"
+        )
+    if not blindness <= SEEN_TOLERANCE:
+        raise UsageError(
+            f"{directory}: the backbone on {policy.device} sees the golden observation {blindness:.1e} of its norm "
+            f"away from what was exported (at most {SEEN_TOLERANCE:g}); other versions of transformers or torch see "
+            "differently, so install those of constraints.txt"
         )
     return policy

@@ -26,6 +26,8 @@ class ExportArgs:
     """Name of the policy; default the one it was trained under."""
     temperature: float | None = None
     """Noise that sampling starts from, 0 ... 1; default the training's. 0 draws the same chunk whatever the seed."""
+    copy_backbone: bool = False
+    """Put the backbone into the bundle; without it the bundle names it, and a server must have it."""
     weights: Annotated[Literal["ema", "model"], tyro.conf.arg(help="averaged or raw weights")] = "ema"
 
 
@@ -70,8 +72,8 @@ def export(args: ExportArgs) -> None:
     spec = found.spec.model_copy(
         update={"training": training, "name": args.name or found.spec.name, "sampler": sampler}
     )
-    spec = write_bundle(args.out, network, spec)
-    size = sum(path.stat().st_size for path in args.out.iterdir()) / 1e6
+    spec = write_bundle(args.out, network, spec, with_backbone=args.copy_backbone)
+    size = sum(path.stat().st_size for path in args.out.rglob("*")) / 1e6
     print(f"{spec.label} in {args.out}: {size:.2f} MB; eager, ONNX and TorchScript replay the golden pair")
 
 

@@ -38,7 +38,11 @@ class SeeGraph(Graph):
 class FuseGraph(Graph):
     """Features, state and sensors -> context; see `ObservationEncoder.fuse`."""
 
-    weights = ("encoder.state.", "encoder.sensors.", "encoder.fusion.")
+    weights = (
+        "encoder.state.", "encoder.sensors.", "encoder.fusion.",
+        # of a policy with a backbone
+        "encoder.norm.", "encoder.projection.", "encoder.sensor_projections.", "encoder.kinds",
+    )  # fmt: skip
     output = "context"
 
     def __init__(self, network: PolicyNetwork) -> None:

@@ -11,6 +11,14 @@ def model_card(spec: PolicySpec) -> str:
     """Markdown: what the policy sees, does, how it was trained and measured."""
     lines = [f"# {spec.name}", "", f"A {spec.head} policy in the format `{spec.format}`.", "", "## Sees", ""]
     lines += [f"- camera `{c.name}`: RGB, {c.height} x {c.width}" for c in spec.cameras]
+    if spec.backbone is not None:
+        b = spec.backbone
+        how = f"LoRA of rank {b.lora_rank} on {', '.join(b.lora_targets)}" if b.lora_rank else "frozen"
+        commit = f" at {b.revision}" if b.revision else ""
+        lines += [
+            f"- through `{b.name}`{commit} ({b.model_type}, {b.dtype}, {how})",
+            f"- views in this order: {', '.join(b.views)}",
+        ]
     lines += [
         f"- state: {', '.join(f'{n} [{u}]' for n, u in zip(spec.state.names, spec.state.units, strict=True))}"
     ]

@@ -25,6 +25,7 @@ from policy.export.model_card import model_card
 from policy.export.onnx_graphs import export_onnx
 from policy.export.torchscript_graphs import export_torchscript
 from policy.loaded import LoadedPolicy
+from policy.networks.backbone.files import BUNDLED, BackboneFiles, find_backbone
 from policy.networks.network import PolicyNetwork
 from policy.observation import Observation, SampleOptions
 from policy.runtimes.eager import EagerBackend
@@ -59,11 +60,31 @@ def round_weights(network: PolicyNetwork) -> dict[str, torch.Tensor]:
     return kept
 
 
-def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> PolicySpec:
+def copy_backbone(spec: PolicySpec, directory: Path) -> None:
+    """Put the backbone's files into `directory`.
+
+    Raises:
+        UsageError: no backbone to copy, or not the one that the policy was trained with.
+    """
+    if spec.backbone is None:
+        raise UsageError(f"{spec.name} has no backbone to copy")
+    directory.mkdir()
+    for path in find_backbone(spec.backbone.name, spec.backbone.revision, download=False).listed():
+        shutil.copyfile(path, directory / path.name)
+    if BackboneFiles(str(directory), None, directory).sha256() != spec.backbone.sha256:
+        raise UsageError(f"backbone {spec.backbone.name} is not the one that {spec.name} was trained with")
+
+
+def write_bundle(
+    directory: Path, network: PolicyNetwork, spec: PolicySpec, *, with_backbone: bool = False
+) -> PolicySpec:
     """Write `directory` (replacing a bundle that is there) and load it back with every runtime.
 
     The golden chunk is what eager torch gives with the rounded weights; a bundle whose ONNX or TorchScript misses it by
     more than the tolerance is not put in place.
+
+    Args:
+        with_backbone: copy the backbone into the bundle, which otherwise names it.
 
     Returns:
         The spec as stored, with the hashes of all files.
@@ -71,8 +92,6 @@ def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> P
     Raises:
         UsageError: the directory is something else, or a runtime misses the golden pair.
     """
-    if spec.backbone is not None:
-        raise UsageError("a policy with a backbone cannot be a bundle yet; evaluate its checkpoint")
     if directory.exists() and any(directory.iterdir()) and not (directory / "policy.json").exists():
         raise UsageError(f"{directory} is not empty and is no policy bundle; choose another --out")
     building = directory.with_name(directory.name + BUILDING)
@@ -82,12 +101,15 @@ def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> P
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     weights = round_weights(network)
     save_file(weights, building / WEIGHTS)
+    if with_backbone:
+        copy_backbone(spec, building / BUNDLED)
 
     graphs: dict[str, tuple[Graph, tuple[list[str], tuple[torch.Tensor, ...]]]] = {
-        "see": (SeeGraph(network), see_inputs(spec, batch=2)),
         "fuse": (FuseGraph(network), fuse_inputs(spec, network, batch=2)),
         "denoise": (DenoiseGraph(network), denoise_inputs(spec, network, batch=2)),
     }
+    if spec.backbone is None:  # which torch runs as it is
+        graphs["see"] = SeeGraph(network), see_inputs(spec, batch=2)
     for file, (graph, (names, inputs)) in graphs.items():
         used = [name for name, _ in graph.named_parameters() if name.startswith(graph.weights)]
         export_torchscript(graph, used, inputs, building / f"{file}.pt")
@@ -95,10 +117,12 @@ def write_bundle(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> P
 
     observation = golden_observation(spec)
     eager = LoadedPolicy(spec, EagerBackend(network, "cpu"))
-    golden = eager.predict([observation], [SampleOptions(seed=GOLDEN_SEED)])[0].actions
-    write_golden(building / "golden.npz", observation, golden)
+    golden = eager.predict([observation], [SampleOptions(seed=GOLDEN_SEED)])[0]
+    seen = golden.features if spec.backbone is not None else None
+    write_golden(building / "golden.npz", observation, golden.actions, seen)
     (building / "README.md").write_text(model_card(spec))
-    files = {path.name: file_hash(path) for path in sorted(building.iterdir()) if path.name != "README.md"}
+    listed = [path for path in sorted(building.iterdir()) if path.is_file() and path.name != "README.md"]
+    files = {path.name: file_hash(path) for path in listed}
     spec = spec.model_copy(update={"files": files, "network": network.config.to_json()})
     (building / WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
     (building / "policy.json").write_text(spec.model_dump_json(indent=1) + "\n")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from policy.errors import UsageError
+from policy.networks.backbone.files import BUNDLED
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.runtimes.torch_device import to_tensors, torch_device
@@ -33,7 +34,7 @@ class EagerBackend:
         """Rebuild the network from the spec and the 16-bit weights."""
         from safetensors.torch import load_file
 
-        network = PolicyNetwork(spec, NetworkConfig.from_json(spec.network))
+        network = PolicyNetwork(spec, NetworkConfig.from_json(spec.network), directory / BUNDLED)
         weights = {
             name: tensor.float() for name, tensor in load_file(directory / "model.safetensors").items()
         }

@@ -27,13 +27,13 @@ def import_onnxruntime() -> Any:
 
 
 class OnnxBackend:
-    """Runs a bundle's `.onnx` graphs: `see`, `fuse` and `denoise`, or `encode` and `denoise`."""
+    """Runs a bundle's `.onnx` graphs: `see`, `fuse` and `denoise`, `encode` and `denoise`, or without `see`."""
 
     name = "onnx"
 
     def __init__(self, directory: Path, graphs: Sequence[str], device: str, threads: int | None) -> None:
         ort = import_onnxruntime()
-        self.splits = "see" in graphs
+        self.splits = "fuse" in graphs
         options = session_options(ort, threads)
         use_cuda = device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers()
         if use_cuda:

@@ -16,12 +16,12 @@ from policy.runtimes.torch_replay import Function, denoiser
 
 
 class TorchScriptBackend:
-    """Runs a bundle's `.pt` graphs, which hold code and no weights: `see`, `fuse` and `denoise`, or `encode` and it."""
+    """Runs a bundle's `.pt` graphs, which hold code and no weights; see `OnnxBackend` for which they are."""
 
     name = "torchscript"
 
     def __init__(self, directory: Path, graphs: Sequence[str], device: str, threads: int | None) -> None:
-        self.splits = "see" in graphs
+        self.splits = "fuse" in graphs
         self._device = torch_device(device, threads)
         self.device = self._device.type
         weights = load_file(directory / "model.safetensors", device=str(self._device))

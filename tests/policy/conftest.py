@@ -182,6 +182,22 @@ def see_through(backbone_at: Callable[..., Path]) -> Callable[..., PolicySpec]:
     return through
 
 
+@pytest.fixture(scope="session")
+def backbone_bundle(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_network: Callable[..., Any],
+    see_through: Callable[..., Any],
+) -> Path:
+    """A policy with two views, a sensor and adapters on a tiny Qwen2.5-VL that it names; no test may change it."""
+    from policy.export.write_bundle import write_bundle
+
+    adapters = {"lora_rank": 2, "lora_alpha": 4, "lora_targets": ("q_proj", "v_proj")}
+    spec = see_through(small_spec(cameras=("front", "side"), sensors=(FORCE,)), **adapters)
+    directory = tmp_path_factory.mktemp("bundles") / "backbone"
+    write_bundle(directory, make_network(spec), spec)
+    return directory
+
+
 # name -> what is particular about it; one without and one with a sensor, both heads, one and two cameras.
 BUNDLES: dict[str, dict[str, Any]] = {
     "diffusion": {},

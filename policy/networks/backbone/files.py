@@ -11,6 +11,7 @@ from policy.errors import UsageError
 
 # Weights in safetensors alone: nothing is ever unpickled.
 _WEIGHTS = "*.safetensors"
+BUNDLED = "backbone"  # a bundle's own copy, in the bundle
 _PATTERNS = (_WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model")
 
 

@@ -30,8 +30,8 @@ class FeatureStore(Protocol):
         """uint8 [V, H, W, 3] and the text -> tokens [T, W], or None where they are not known."""
         ...
 
-    def put(self, images: np.ndarray, instruction: str, features: np.ndarray) -> None:
-        """Remember tokens [T, W]."""
+    def put(self, images: np.ndarray, instruction: str, features: np.ndarray) -> np.ndarray:
+        """Remember tokens [T, W]; returns what `get` will give for them."""
         ...
 
 
@@ -88,6 +88,7 @@ class Backbone:
         self._model = whole.base_model.eval().requires_grad_(False)  # without the layer that names words
         self.parameters = sum(parameter.numel() for parameter in self._model.parameters())
         self.adapters = Adapters(self._model, spec) if spec.lora_rank else None
+        self._device = torch.device("cpu")
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
@@ -114,8 +115,7 @@ class Backbone:
                 self._run(pictures[new], [texts[row] for row in new], images.device, adapters).cpu().numpy()
             )
             for row, features in zip(new, made, strict=True):
-                self.store.put(pictures[row], texts[row], features)
-                known[row] = features
+                known[row] = self.store.put(pictures[row], texts[row], features)
         return torch.from_numpy(np.stack([row for row in known if row is not None])).to(images.device)
 
     def _run(
@@ -127,9 +127,12 @@ class Backbone:
         }
         learning = bool(adapters) and torch.is_grad_enabled()
         with self._lock, torch.autocast(device.type, enabled=False):
-            self._model.to(device)
             if self.adapters is not None:
                 self.adapters.put_in(adapters)
+            if self._device != device:
+                with torch.inference_mode(False):  # the weights may be needed for training later
+                    self._model.to(device)
+                self._device = device
             self._model.train(learning and self.checkpointing)
             with contextlib.nullcontext() if learning else torch.no_grad():
                 hidden = self._model(**inputs, use_cache=False).last_hidden_state
