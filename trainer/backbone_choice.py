@@ -11,6 +11,7 @@ from policy.networks.backbone.prompt import PROMPT, Prompt
 from policy.networks.network import PolicyNetwork
 from policy.spec import BackboneSpec, PolicySpec
 from trainer.device import wants_bf16
+from trainer.feature_store import DiskFeatures
 from trainer.settings import TrainArgs
 
 # Tokens of room for instructions longer than any in the data; what is longer still is cut.
@@ -56,6 +57,9 @@ def prepare_backbone(args: TrainArgs, network: PolicyNetwork) -> str:
     if not isinstance(encoder, BackboneEncoder):
         return ""
     backbone = encoder.backbone
+    backbone.store = None
+    if args.feature_cache is not None:
+        backbone.store = DiskFeatures(args.feature_cache, backbone.spec, int(args.feature_cache_gb * 1e9))
     if args.gradient_checkpointing:
         backbone.checkpoint_gradients()
     adapted = sum(parameter.numel() for parameter in encoder.lora.parameters())
@@ -64,3 +68,12 @@ def prepare_backbone(args: TrainArgs, network: PolicyNetwork) -> str:
         f"sees through {backbone.spec.name} ({backbone.spec.model_type}, {backbone.parameters / 1e6:.1f} M parameters, "
         f"{backbone.spec.dtype}), {how}; views in order: {', '.join(backbone.spec.views)}"
     )
+
+
+def finish_backbone(network: PolicyNetwork) -> str:
+    """Write what the feature cache still holds in memory; what became of its look-ups, or nothing without one."""
+    encoder = network.encoder
+    if not isinstance(encoder, BackboneEncoder) or not isinstance(encoder.backbone.store, DiskFeatures):
+        return ""
+    encoder.backbone.store.flush()
+    return encoder.backbone.store.line()

@@ -27,6 +27,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "threads",
         "save_every",
         "keep_every",
+        "feature_cache_gb",
         "log_every",
         "pictures_every",
         "wandb",

@@ -70,6 +70,10 @@ class TrainArgs:
     """Linear layers that carry an adapter, by the ends of their names."""
     gradient_checkpointing: bool = False
     """Compute the backbone's activations again in the backward pass instead of keeping them."""
+    feature_cache: Path | None = None
+    """Directory that keeps what a frozen backbone saw, for later epochs and other runs."""
+    feature_cache_gb: float = 20.0
+    """Gigabytes (10^9 bytes) of the feature cache; what was used longest ago goes first."""
     val_split: Annotated[float, tyro.conf.arg(aliases=["--val_split"])] = 0.05
     """Share of whole episodes held out; of whole sessions where the dataset knows them."""
     shift: int = 3
@@ -163,7 +167,7 @@ _TYPES = {"epochs": int, "batch_size": int, "lr": float, "patience": int}
 _POSITIVE = (
     "epochs", "batch_size", "lr", "grad_accum", "max_grad_norm", "diffusion_timesteps", "ddim_steps", "horizon",
     "draws", "hidden_dim", "layers", "sensor_loss_weight", "log_every", "evaluate_episodes", "evaluate_workers",
-    "lora_alpha",
+    "lora_alpha", "feature_cache_gb",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "patience", "weight_decay", "max_prefix", "prefix_noise", "shift", "state_noise", "auxiliary_weight", "threads",
@@ -195,6 +199,7 @@ def check_flags(args: TrainArgs) -> None:
         ("backbone-revision", args.backbone_revision is not None),
         ("backbone-dtype", args.backbone_dtype != "auto"),
         ("lora-rank", args.lora_rank > 0),
+        ("feature-cache", args.feature_cache is not None),
     ):
         if given and args.backbone is None:
             raise UsageError(f"--{name} is for a backbone; add --backbone DIR_OR_NAME")
@@ -202,3 +207,9 @@ def check_flags(args: TrainArgs) -> None:
         raise UsageError("--gradient-checkpointing does nothing for a frozen backbone; add --lora-rank")
     if args.lora_rank and not args.lora_targets:
         raise UsageError("--lora-targets names no layers; leave it out for those of attention")
+    if args.feature_cache is not None and args.lora_rank:
+        raise UsageError(
+            "--feature-cache keeps what a frozen backbone sees, and adapters change that; drop --lora-rank"
+        )
+    if args.feature_cache is not None and args.shift:
+        raise UsageError("--feature-cache: shifted images are new ones every time; add --shift 0")

@@ -17,7 +17,7 @@ from policy.spec import PolicySpec
 from policy.text import text_encoder
 from trainer.augment import random_shift
 from trainer.auxiliary import Auxiliary
-from trainer.backbone_choice import choose_backbone, prepare_backbone
+from trainer.backbone_choice import choose_backbone, finish_backbone, prepare_backbone
 from trainer.calibration.curve import read_calibration
 from trainer.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from trainer.chunk_pictures import picture_of_chunks
@@ -311,6 +311,8 @@ class Trainer:
             if args.keep_every and (epoch + 1) % args.keep_every == 0:
                 self.save(f"epoch{epoch + 1}")
             self.save("last")
+            if cached := finish_backbone(self.network):
+                log.say(cached)
 
 
 def main(argv: list[str]) -> int:

@@ -89,6 +89,7 @@ def _settings(stored: Mapping[str, Any]) -> TrainArgs:
         values[name] = tuple(values.get(name) or ())
     values["dataset_dir"] = tuple(map(Path, values["dataset_dir"]))
     values["out"] = Path(values.get("out") or "runs/train")
+    values["feature_cache"] = Path(values["feature_cache"]) if values.get("feature_cache") else None
     values["init_from"] = Path(values["init_from"]) if values.get("init_from") else None
     return TrainArgs(**values)
 
