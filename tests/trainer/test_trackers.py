@@ -109,8 +109,10 @@ def test_weights_and_biases_gets_the_same_and_a_resumed_run_goes_on_there(make_a
     monkeypatch.setenv("WANDB_MODE", "offline")
     Trainer(make_args(epochs=1, wandb=True, pictures_every=1)).run()
     Trainer(make_args(epochs=2, wandb=True, pictures_every=1, resume=True)).run()
-    starts, rows = offline_run(tmp_path / "run")
-    first, second = starts
+    deadline = time.monotonic() + 60
+    while len((found := offline_run(tmp_path / "run"))[0]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)  # a process of its own writes the files
+    (first, second), rows = found
     assert first.project == "TinyVLA-Diffusion"
     assert re.fullmatch(r"train_diffusion_\d{4}_\d{4}", first.display_name)
     assert first.run_id == second.run_id
