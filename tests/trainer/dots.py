@@ -10,9 +10,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clients.lerobot_v3 import DatasetFacts, EpisodeArrays, finalize_dataset, stage_episode
+from clients.lerobot_v3 import (
+    DatasetFacts,
+    EpisodeArrays,
+    SensorFacts,
+    SensorStream,
+    finalize_dataset,
+    stage_episode,
+)
 
-SIZE, PER_FRAME = 32, 2
+SIZE, PER_FRAME, FPS = 32, 2, 20.0
+TIP = SensorFacts(channels=3, rate_hz=100.0, window=10, units="N")
 
 
 def frame(position: np.ndarray, goal: np.ndarray) -> np.ndarray:
@@ -43,14 +51,22 @@ def course(rng: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarra
     return np.array(places), goal
 
 
+def tip_stream(rng: np.random.Generator, frames: int) -> SensorStream:
+    """A force that wanders, and two channels that say nothing but noise and nothing at all."""
+    times = np.arange(round(frames / FPS * TIP.rate_hz)) / TIP.rate_hz
+    force = np.cumsum(rng.standard_normal(len(times))) / 10
+    values = np.stack([force, rng.standard_normal(len(times)), np.full(len(times), 2.0)], 1)
+    return SensorStream(times, values, np.arange(frames) / FPS)
+
+
 Change = Callable[[list[EpisodeArrays]], list[EpisodeArrays]]
 
 
 def write_dots(
     root: Path, episodes: int = 12, frames: int = 24, seed: int = 0, scale: float = 1.0,
-    change: Change | None = None, **facts: Any,
+    change: Change | None = None, sensor: bool = False, **facts: Any,
 ) -> Path:  # fmt: skip
-    """State: where the dot is. Action: how far it goes in a control step, times `scale`."""
+    """State: where the dot is. Action: how far it goes in a control step. Both times `scale`, 1000 for millimetres."""
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(episodes):
@@ -60,10 +76,11 @@ def write_dots(
             EpisodeArrays(
                 task="follow the dot",
                 images={"front": [encoded(frame(place, goal)) for place in places[:-1:PER_FRAME]]},
-                state=places[:-1:PER_FRAME].astype(np.float32),
+                state=places[:-1:PER_FRAME].astype(np.float32) * scale,
                 action=steps.reshape(frames, -1),
                 environment_state=None,
                 extra={"metaworld_task": "dot"},
+                sensors={"tip": tip_stream(np.random.default_rng(len(made)), frames)} if sensor else {},
             )
         )
     keys = []
@@ -74,9 +91,10 @@ def write_dots(
         "cameras": {"front": (SIZE, SIZE)},
         "state_names": ("x", "y"),
         "action_names": ("dx", "dy"),
-        "fps": 20.0,
-        "control_rate_hz": 20.0 * PER_FRAME,
+        "fps": FPS,
+        "control_rate_hz": FPS * PER_FRAME,
         "actions_per_frame": PER_FRAME,
+        "free": {"sensors": {"tip": TIP.to_json()}} if sensor else {},
         **facts,
     }
     finalize_dataset(root, keys, DatasetFacts(**described))

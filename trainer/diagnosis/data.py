@@ -14,6 +14,7 @@ from trainer.diagnosis.frame_order import order_of_frames
 from trainer.diagnosis.leaks import leaks
 from trainer.diagnosis.pairing import pairing
 from trainer.diagnosis.schedule import clip_fault
+from trainer.diagnosis.sensor_statistics import sensors
 from trainer.diagnosis.subject import Subject
 
 
@@ -32,7 +33,7 @@ def diagnose(subject: Subject) -> Diagnosis:
     if spec.sampler is not None and "not-normalised" not in {fault.code for fault in faults}:
         clip = clip_fault(spec, normalised_actions(subject))
         faults += [clip] if clip is not None else []
-    for table, found in (order_of_frames(subject), pairing(subject), leaks(subject)):
+    for table, found in (sensors(subject), order_of_frames(subject), pairing(subject), leaks(subject)):
         tables += [table] if table is not None else []
         faults += found
     more, found = colours(subject)

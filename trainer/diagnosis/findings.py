@@ -43,7 +43,7 @@ class Diagnosis:
 
 def show(diagnosis: Diagnosis, console: Console) -> None:
     """Print the measurements, then the verdict."""
-    console.print(diagnosis.about, style="bold", highlight=False)
+    _say(console, diagnosis.about, "bold")
     for measured in diagnosis.measured:
         table = Table(title=measured.title, title_justify="left", title_style="")
         for number, column in enumerate(measured.columns):
@@ -52,13 +52,18 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
             table.add_row(*row)
         console.print(table)
     for note in diagnosis.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        _say(console, f"- {note}")
     if not diagnosis.faults:
         console.print("verdict: no fault found", style="green")
     for fault in diagnosis.faults:
-        console.print(f"verdict: {fault.code}: {fault.what}", style="red", highlight=False, markup=False)
-        console.print(f"  likely cause: {fault.cause}", highlight=False, markup=False)
-        console.print(f"  remedy: {fault.remedy}", highlight=False, markup=False)
+        _say(console, f"verdict: {fault.code}: {fault.what}", "red")
+        _say(console, f"  likely cause: {fault.cause}")
+        _say(console, f"  remedy: {fault.remedy}")
+
+
+def _say(console: Console, line: str, style: str = "") -> None:
+    """Unbroken: a terminal folds it by itself, and a program that searches the output finds it whole."""
+    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def figure(value: float) -> str:

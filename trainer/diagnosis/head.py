@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from policy.networks.network import PolicyNetwork
+from policy.spec import PolicySpec
 from trainer.diagnosis.blocks import gradient_norms
 from trainer.diagnosis.findings import Diagnosis, Fault, Measured, figure
 from trainer.diagnosis.probe import Alter, batches, probe
@@ -24,10 +27,36 @@ _DEAD = 1e-12
 _WAKE = 0.03
 
 
-def exchanged(name: str, by: int) -> Alter:
+Change = Callable[[Tensor], Tensor]
+_FIELDS = {"images": "images", "state": "state", "instruction": "tokens"}
+
+
+def inputs_of(spec: PolicySpec) -> tuple[str, ...]:
+    """Everything that the policy perceives, by name."""
+    return (*_FIELDS, *(f"sensor {sensor.name}" for sensor in spec.sensors))
+
+
+def with_input(name: str, spec: PolicySpec, example: Example, change: Change) -> Example:
+    """The example with one of its inputs changed; of a sensor the window and the mask."""
+    if name in _FIELDS:
+        changed: dict[str, Any] = {_FIELDS[name]: change(getattr(example, _FIELDS[name]))}
+        return replace(example, **changed)
+    first = 2 * (inputs_of(spec).index(name) - len(_FIELDS))
+    parts = list(example.sensors)
+    parts[first : first + 2] = [change(part) for part in parts[first : first + 2]]
+    return replace(example, sensors=tuple(parts))
+
+
+def _inverted_sensor(part: Tensor) -> Tensor:
+    """Another window [B, T, C]; of the masks [B, T] only that of a sensor that is absent, so that there is one."""
+    if part.ndim == 3:
+        return 1 - part
+    return torch.where(part.amax(1, keepdim=True) > 0, part, torch.ones_like(part))
+
+
+def exchanged(name: str, spec: PolicySpec, by: int) -> Alter:
     """Every sample gets the input of the sample `by` rows before it."""
-    field = {"images": "images", "state": "state", "instruction": "tokens"}[name]
-    return lambda example: replace(example, **{field: getattr(example, field).roll(by, 0)})
+    return lambda example: with_input(name, spec, example, lambda part: part.roll(by, 0))
 
 
 def woken(network: PolicyNetwork) -> PolicyNetwork:
@@ -45,17 +74,17 @@ def reach(subject: Subject, network: PolicyNetwork) -> dict[str, float]:
     """Input -> how much the output moves when the input is inverted, as a share of the output's scale."""
     example, corruption = next(iter(batches(subject, subject.data.train)))
     before = run_pass(network, subject.spec, example, corruption).output
-    moved: dict[str, Example] = {
-        "images": replace(example, images=255 - example.images),
-        "state": replace(example, state=example.state + 1),
-        "instruction": replace(example, tokens=example.tokens.flip(0) % 1000 + 1),
+    changes: dict[str, Change] = {
+        "images": lambda part: 255 - part,
+        "state": lambda part: part + 1,
+        "instruction": lambda part: part.flip(0) % 1000 + 1,
     }
-    return {
-        name: float(
-            (run_pass(network, subject.spec, shown, corruption).output - before).abs().max() / before.std()
-        )
-        for name, shown in moved.items()
-    }
+    moved = {}
+    for name in inputs_of(subject.spec):
+        shown = with_input(name, subject.spec, example, changes.get(name, _inverted_sensor))
+        after = run_pass(network, subject.spec, shown, corruption).output
+        moved[name] = float((after - before).abs().max() / before.std())
+    return moved
 
 
 def use(subject: Subject, network: PolicyNetwork) -> dict[str, float]:
@@ -68,38 +97,40 @@ def use(subject: Subject, network: PolicyNetwork) -> dict[str, float]:
 
     def loss(name: str) -> float:
         return float(
-            np.mean([probe(subject, network, samples, exchanged(name, by)).loss for by in _EXCHANGES])
+            np.mean(
+                [
+                    probe(subject, network, samples, exchanged(name, subject.spec, by)).loss
+                    for by in _EXCHANGES
+                ]
+            )
         )
 
-    return {name: loss(name) / true - 1 for name in ("images", "state", "instruction")}
+    return {name: loss(name) / true - 1 for name in inputs_of(subject.spec)}
 
 
-def _varies(subject: Subject, name: str) -> bool:
-    """An input that is the same in every sample cannot be of use."""
+def _images_vary(subject: Subject) -> bool:
+    """Images that are the same in every sample cannot be of use."""
     first = None
     for example, _ in batches(subject, subject.data.train, draws=1):
-        values = {"images": example.images, "state": example.state, "instruction": example.tokens}[name]
-        first = values[:1] if first is None else first
-        if not torch.equal(values, first.expand_as(values)):
+        first = example.images[:1] if first is None else first
+        if not torch.equal(example.images, first.expand_as(example.images)):
             return True
     return False
 
 
-def _unused(subject: Subject, found: Mapping[str, float]) -> list[Fault]:
-    faults = []
-    for name, rise in found.items():
-        # The state alone may be enough, and one task needs no instruction; a policy that does not look is blind.
-        if name == "images" and rise < _UNUSED and _varies(subject, name):
-            faults.append(
-                Fault(
-                    "image-never-attended-to",
-                    f"showing every sample another sample's images changes the loss by {100 * rise:+.1f} %",
-                    "the images do not reach the head, or what they show is also in the state: the policy copies its "
-                    "own hand's course",
-                    "check that images and actions belong together (diagnose data); more --state-dropout",
-                )
-            )
-    return faults
+def _blind(subject: Subject, rise: float) -> list[Fault]:
+    """The state may be enough and one task needs no instruction; but a policy that does not look is blind."""
+    if rise >= _UNUSED or not _images_vary(subject):
+        return []
+    return [
+        Fault(
+            "image-never-attended-to",
+            f"showing every sample another sample's images changes the loss by {100 * rise:+.1f} %",
+            "the images do not reach the head, or what they show is also in the state: the policy copies its "
+            "own hand's course",
+            "check that images and actions belong together (diagnose data); more --state-dropout",
+        )
+    ]
 
 
 def _gradients(subject: Subject, network: PolicyNetwork) -> dict[str, float]:
@@ -119,9 +150,11 @@ def diagnose(subject: Subject) -> Diagnosis:
     reached = reach(subject, network)
     norms = _gradients(subject, network)
     columns, used = ["input", "moves the output by"], {}
+    blind: list[Fault] = []
     if subject.checkpoint is not None:
         columns.append("loss rises when exchanged")
         used = use(subject, subject.network)
+        blind = _blind(subject, used["images"])
     rows = []
     for name, moved in reached.items():
         row = [name, figure(moved)]
@@ -138,9 +171,9 @@ def diagnose(subject: Subject) -> Diagnosis:
     ]
     faults = [
         Fault(
-            f"{name}-cut-off",
+            f"{name.partition(' ')[0]}-cut-off",
             f"inverting the {name} moves the output by {moved:.1g} of its scale",
-            f"the {name} are computed and never read by the head, or not given to it at all",
+            f"the head never reads the encoding of the {name}, or is not given it at all",
             "policy/networks/encoder.py: what `fuse` concatenates must hold them",
         )
         for name, moved in reached.items()
@@ -159,4 +192,4 @@ def diagnose(subject: Subject) -> Diagnosis:
     notes: tuple[str, ...] = ()
     if subject.checkpoint is None:
         notes = ("whether the images are made use of shows in a trained network: give a run",)
-    return Diagnosis(subject.about, tuple(tables), tuple(faults + _unused(subject, used)), notes)
+    return Diagnosis(subject.about, tuple(tables), tuple(faults + blind), notes)

@@ -75,7 +75,7 @@ def _rates(subject: Subject) -> tuple[list[Measured], list[Fault]]:
     size = len(trained[0][0].state)
     table = Measured(
         f"{_STEPS} steps from the same start, {size} samples a batch, at other learning rates",
-        ("learning rate", "highest loss", "loss after", "largest gradient", ""),
+        ("learning rate", "highest loss", "second half", "largest gradient", ""),
         rows,
     )
     faults = []
@@ -86,8 +86,8 @@ def _rates(subject: Subject) -> tuple[list[Measured], list[Fault]]:
         faults.append(
             Fault(
                 "learning-rate",
-                f"in {_STEPS} steps at {rate:.1e} the loss peaks at {own.highest:.3g} and ends at {own.after:.3g}; at "
-                f"{best.rate:.1e} it peaks at {best.highest:.3g} and ends at {best.after:.3g}",
+                f"in {_STEPS} steps at {rate:.1e} the loss peaks at {own.highest:.3g} and stays around "
+                f"{own.after:.3g}; at {best.rate:.1e} it peaks at {best.highest:.3g} and stays around {best.after:.3g}",
                 "the learning rate is above what this network survives; wider networks need smaller ones",
                 f"--lr {best.rate:.1e}, or a longer warm-up (--warmup-ratio)",
             )

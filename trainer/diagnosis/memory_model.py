@@ -7,8 +7,7 @@ the very code that trains, and not a formula beside it.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,7 +95,7 @@ def predict(subject: Subject, batch_size: int, bf16: bool) -> Budget:
         channels_last(network)
         optimizer = make_optimizer(network, 1e-4, 0.01)
         tracker = MemTracker()
-        held = [tensor for part in batch for tensor in _tensors(part)]
+        held = [tensor for part in batch for tensor in tensors_of(part)]
         tracker.track_external(network, optimizer, *held)
         with tracker:
             train_step(subject, network, optimizer, batch, bf16)
@@ -112,57 +111,22 @@ def predict(subject: Subject, batch_size: int, bf16: bool) -> Budget:
     )  # fmt: skip
 
 
-def _tensors(part: Example | Corruption) -> list[torch.Tensor]:
+def tensors_of(part: Example | Corruption) -> list[torch.Tensor]:
+    """Everything that a batch holds."""
     found: list[torch.Tensor] = []
     for value in vars(part).values():
         found += list(value) if isinstance(value, tuple) else [value]
     return found
 
 
-def measure(subject: Subject, batch_size: int, bf16: bool) -> float:
-    """The peak of a real second step in megabytes: of the device's allocator, or of torch's on the processor."""
-    device = subject.device
-    network = subject.fresh()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = [p.detach().clone() for p in network.parameters()]
-    optimizer = make_optimizer(network, 1e-4, 0.01)
-    example, corruption = example_of(subject, batch_size)
-    batch = example.to(device), corruption.to(device)
-    train_step(subject, network, optimizer, batch, bf16)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        train_step(subject, network, optimizer, batch, bf16)
-        return torch.cuda.max_memory_allocated() / MB
-    held = sum(p.numel() * p.element_size() for p in average) * 4  # weights, their average, two moments
-    held += sum(tensor.numel() * tensor.element_size() for part in batch for tensor in _tensors(part))
-    return (held + _allocated(lambda: train_step(subject, network, optimizer, batch, bf16))) / MB
+def largest_batch(known: Sequence[Budget], megabytes: float) -> tuple[int, float] | None:
+    """(batch size, peak in MB) of the largest batch that fits; None when not even one sample does.
 
-
-def _allocated(work: Callable[[], None]) -> int:
-    """Largest number of bytes that torch's processor allocator held at once for `work`, on top of before."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells of its own start and stop
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        work()
-    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
-    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
-    held = largest = 0
-    for _, change in changes:
-        held += change
-        largest = max(largest, held)
-    return largest
-
-
-def largest_batch(subject: Subject, megabytes: float, bf16: bool) -> Budget | None:
-    """The budget of the largest batch that fits; None when not even one sample does."""
-    one, two = predict(subject, 32, bf16), predict(subject, 64, bf16)
-    # From some batch on the peak is where the backward pass begins, and grows by the same for every sample.
-    guess = max(1, int(32 + (megabytes - one.peak) / ((two.peak - one.peak) / 32)))
-    while guess >= 1:
-        found = predict(subject, guess, bf16)
-        if found.peak <= megabytes:
-            return found
-        guess -= max(1, guess // 32)
-    return None
+    Args:
+        known: at least two budgets. From some batch on the peak is where the backward pass begins, and grows by the
+            same for every sample: the line is that of the two largest.
+    """
+    one, two = sorted(known, key=lambda budget: budget.batch_size)[-2:]
+    each = (two.peak - one.peak) / (two.batch_size - one.batch_size)
+    most = int(two.batch_size + (megabytes - two.peak) / each)
+    return (most, two.peak + (most - two.batch_size) * each) if most >= 1 else None

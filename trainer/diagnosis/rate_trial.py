@@ -15,9 +15,11 @@ from trainer.diagnosis.subject import Subject
 from trainer.losses import Corruption, Example, Losses, compute_losses, draw_corruption, to_example
 from trainer.optimizer import make_optimizer
 
-# A rate is unstable when it ends this much above where it began, or above the best rate below it, or when its worst
+# A rate is unstable when it stays this much above where it began, or above the best rate below it, or when its worst
 # batch is this much worse than the same batches are at the gentlest rate.
-_ABOVE_START, _ABOVE_BEST, _SPIKE = 1.1, 1.25, 2.0
+_ABOVE, _SPIKE = 1.25, 2.0
+# Past its edge a training swings from step to step, and may end low by luck: so its second half is judged as a whole.
+_JUDGED_EVERY = 3  # steps
 _MOST_SAMPLES = 32  # a batch; more would only make the trial longer
 _JUDGED = 64  # samples that are not trained on in the trial, where there are that many
 
@@ -29,7 +31,7 @@ class Trial:
     rate: float
     before: float  # loss on the samples that are judged, before the first step
     highest: float  # of the training batches
-    after: float  # loss on the samples that are judged; infinity when anything was not finite
+    after: float  # mean loss on the same samples over the second half; infinity when anything was not finite
     largest_gradient: float  # norm before clipping
 
 
@@ -74,7 +76,7 @@ def run_trial(
 
     def losses(batch: tuple[Example, Corruption]) -> Losses:
         with torch.autocast(subject.device.type, torch.bfloat16, enabled=bf16):
-            return compute_losses(network, subject.spec, *batch)
+            return compute_losses(network, subject.spec, *batch, args.sensor_loss_weight)
 
     @torch.no_grad()
     def verdict() -> float:
@@ -84,6 +86,7 @@ def run_trial(
     network.train()
     before = verdict()
     highest = largest = 0.0
+    after = []
     for step, batch in enumerate(trained):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, 4 * (step + 1) / len(trained))
@@ -95,7 +98,10 @@ def run_trial(
             return Trial(rate, before, math.inf, math.inf, math.inf)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return Trial(rate, before, highest, verdict(), largest)
+        left = len(trained) - 1 - step
+        if left % _JUDGED_EVERY == 0 and left <= len(trained) // 2:
+            after.append(verdict())
+    return Trial(rate, before, highest, float(np.mean(after)), largest)
 
 
 def judge(trials: Sequence[Trial]) -> dict[float, bool]:
@@ -104,7 +110,7 @@ def judge(trials: Sequence[Trial]) -> dict[float, bool]:
     for trial in trials:
         verdicts[trial.rate] = (
             not math.isfinite(trial.after)
-            or trial.after > min(_ABOVE_START * trial.before, _ABOVE_BEST * best)
+            or trial.after > _ABOVE * min(trial.before, best)
             or trial.highest > _SPIKE * trials[0].highest
         )
         best = min(best, trial.after)
