@@ -174,8 +174,8 @@ def test_a_runtime_that_misses_the_golden_pair_keeps_the_bundle_from_its_place(
 ):
     right = module.write_golden
 
-    def off(path, observation, actions):
-        right(path, observation, actions + 50 * GOLDEN_TOLERANCE)
+    def off(path, observation, actions, seen):
+        right(path, observation, actions + 50 * GOLDEN_TOLERANCE, seen)
 
     monkeypatch.setattr(module, "write_golden", off)
     with pytest.raises(UsageError, match="misses the golden pair"):

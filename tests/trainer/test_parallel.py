@@ -80,7 +80,7 @@ def launch(args, tmp_path: Path, broken: tuple[int, ...] = ()) -> tuple[str, lis
         str(script),
     ]
     done = subprocess.run([*command, *flags_of(args)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
     return done.stdout, [json.loads((tmp_path / f"seen{rank}").read_text()) for rank in range(2)]
 
 
