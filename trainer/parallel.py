@@ -135,8 +135,8 @@ class LaunchedProcesses(Processes):
 
     def close(self) -> None:
         self._state.destroy_process_group()
-        # Gloo threads that FSDP leaves behind now and then abort a process that ends in the usual way (torch 2.13).
-        if self.sharded and self.device.type == "cpu" and sys.exc_info()[0] is None:
+        # Threads that gloo leaves behind now and then abort a process that ends in the usual way (torch 2.13).
+        if self.device.type == "cpu" and sys.exc_info()[0] is None:
             atexit.register(_leave)
 
 
