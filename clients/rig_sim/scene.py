@@ -14,7 +14,7 @@ from clients.rig_sim.parameters import RigParameters
 from clients.rig_sim.scene_xml import scene_xml
 from clients.rig_sim.sim import ScenePose
 from clients.robots.needle_rig_contract import VIEWS
-from clients.robots.offscreen_gl import INSTALL_LINE, select_gl_backend
+from clients.robots.offscreen_gl import plain_renderer, select_gl_backend
 from policy.errors import UsageError
 
 # The hubs' colours tell the gauges apart, as they do in practice.
@@ -51,17 +51,9 @@ class RigRenderer:
         self._offsets = np.array([link[0] for link in ArmKinematics(parameters.arm).links])
         self._pivot = nominal_entry(parameters)
         self._layout: Layout | None = None
-        try:
-            self._renderer = mujoco.Renderer(self._model, self.height, self.width)
-        except Exception as error:  # the GL layers raise types of their own
-            raise UsageError(
-                f"offscreen rendering failed ({error}); install a GL library with: {INSTALL_LINE}"
-            ) from error
+        self._renderer = plain_renderer(mujoco, self._model, self.height, self.width)
         # MuJoCo terminates EGL at exit; a context that still lives then prints errors.
         atexit.register(self.close)
-        flags = self._renderer.scene.flags
-        flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-        flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
 
     def render(
         self, layout: Layout, pose: ScenePose, views: Sequence[str] | None = None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from clients.robots.metaworld_tasks import instruction, task_name
-from clients.robots.offscreen_gl import INSTALL_LINE, select_gl_backend
+from clients.robots.offscreen_gl import plain_renderer, select_gl_backend
 from policy.errors import UsageError
 
 CONTROL_RATE_HZ = 80.0
@@ -148,17 +148,9 @@ class SceneRenderer:
         self._cameras = tuple(cameras)
         # Multisampling, shadows and reflections are 8/9 of a software renderer's time and carry no information.
         model.vis.quality.offsamples = 0
-        try:
-            self._renderer = mujoco.Renderer(model, size, size)
-        except Exception as error:  # the GL layers raise types of their own
-            raise UsageError(
-                f"offscreen rendering failed ({error}); install a GL library with: {INSTALL_LINE}"
-            ) from error
+        self._renderer = plain_renderer(mujoco, model, size, size)
         # MuJoCo terminates EGL at exit; a context that still lives then prints errors.
         atexit.register(self.close)
-        flags = self._renderer.scene.flags
-        flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-        flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
 
     def render(
         self, physics_state: np.ndarray, cameras: Sequence[str] | None = None

@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import os
 import sys
+from typing import Any
 
 from policy.errors import UsageError
 
@@ -38,3 +39,27 @@ def select_gl_backend() -> str:
                 importlib.reload(sys.modules["mujoco.gl_context"])
             return backend
     raise UsageError(f"no offscreen GL library found (EGL or OSMesa); install one with: {INSTALL_LINE}")
+
+
+def plain_renderer(mujoco: Any, model: Any, height: int, width: int) -> Any:
+    """A `mujoco.Renderer` without shadows and reflections, which cost most of a frame's time and tell nothing.
+
+    Args:
+        mujoco: the module, which only the simulators' own files import.
+        model: `mujoco.MjModel`.
+        height: pixels.
+        width: pixels.
+
+    Raises:
+        UsageError: the GL library that is there does not work.
+    """
+    try:
+        renderer = mujoco.Renderer(model, height, width)
+    except Exception as error:  # the GL layers raise types of their own
+        raise UsageError(
+            f"offscreen rendering failed ({error}); install a GL library with: {INSTALL_LINE}"
+        ) from error
+    flags = renderer.scene.flags
+    flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+    flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+    return renderer
