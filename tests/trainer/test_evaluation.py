@@ -254,6 +254,11 @@ def test_results_of_another_checkpoint_of_the_same_run_are_never_mixed_in(played
     call(tmp_path / "out", checkpoint=tmp_path / "best")
     with pytest.raises(UsageError, match="holds results of another policy"):
         call(tmp_path / "out", checkpoint=tmp_path / "last")
+    (tmp_path / "best" / "model.safetensors").write_bytes(b"raw")
+    with pytest.raises(UsageError, match="holds results of another policy"):
+        call(tmp_path / "out", checkpoint=tmp_path / "best", weights="model")
+    call(tmp_path / "raw", checkpoint=tmp_path / "best", weights="model")
+    assert ", raw weights" in (tmp_path / "raw" / "results.md").read_text()
 
 
 def test_an_interrupted_evaluation_keeps_what_it_has(played, tmp_path, monkeypatch):
@@ -287,6 +292,7 @@ def test_a_task_that_is_named_twice_is_counted_once(played, tmp_path):
         ({"execute": 0}, "--episodes, --execute and --workers must be at least 1"),
         ({"workers": 0}, "--workers must be at least 1"),
         ({"execute": 49}, "a chunk of null has 48 actions"),
+        ({"weights": "model"}, "--weights is for --checkpoint"),
         ({"ddim_steps": 0}, "ddim_steps"),
         ({"ddim_steps": 101}, "ddim_steps"),
     ],

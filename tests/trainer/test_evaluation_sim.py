@@ -16,13 +16,14 @@ from clients.robots.metaworld_sim import MAX_STEPS, MetaWorldSim, SceneRenderer
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.null import NullPolicy, null_spec
-from policy.observation import Observation
+from policy.observation import Observation, SampleOptions
 from policy.spec import PolicySpec, StateSpec
 from trainer.checkpoint import save_checkpoint
 from trainer.evaluate import evaluate
 from trainer.evaluation.actors import PolicyActor, ReferenceActor
 from trainer.evaluation.rollout import run_episode
 from trainer.evaluation.settings import EvaluateArgs
+from trainer.evaluation.subject import load_policy
 
 
 def metaworld_spec(size: int = 32) -> PolicySpec:
@@ -99,12 +100,32 @@ def test_another_instruction_may_be_given(scene):
     assert policy.seen[0].instruction == "dance"
 
 
+CONFIG = NetworkConfig(vision_widths=(8, 8), blocks_per_stage=1, keypoints=4, text_dim=8, hidden_dim=24, layers=1,
+                       heads=2, context_tokens=2, fusion_dim=16)  # fmt: skip
+
+
+def test_the_weights_of_a_checkpoint_may_be_the_averaged_or_the_raw_ones(tmp_path):
+    spec = metaworld_spec()
+    raw, averaged = PolicyNetwork(spec, CONFIG), PolicyNetwork(spec, CONFIG)
+    optimizer = torch.optim.AdamW(raw.parameters())
+    for network, bias in ((raw, 0.5), (averaged, -0.5)):
+        torch.nn.init.constant_(dict(network.named_parameters())["trunk.out.bias"], bias)
+    save_checkpoint(tmp_path / "best", raw, averaged, optimizer, spec, {})
+    seen = {camera.name: np.zeros((32, 32, 3), np.uint8) for camera in spec.cameras}
+    observation = Observation(seen, np.zeros(4, np.float32), "reach")
+    told = {
+        weights: load_policy(EvaluateArgs(checkpoint=tmp_path / "best", weights=weights))
+        .predict([observation], [SampleOptions(seed=0)])[0]
+        .actions.mean()
+        for weights in ("ema", "model")
+    }
+    assert told["ema"] < 0 < told["model"]
+
+
 @pytest.mark.slow
 def test_a_checkpoint_is_evaluated_beside_floors_and_ceiling(tmp_path):
-    config = NetworkConfig(vision_widths=(8, 8), blocks_per_stage=1, keypoints=4, text_dim=8, hidden_dim=24,
-                           layers=1, heads=2, context_tokens=2, fusion_dim=16)  # fmt: skip
     spec = metaworld_spec()
-    network = PolicyNetwork(spec, config)
+    network = PolicyNetwork(spec, CONFIG)
     optimizer = torch.optim.AdamW(network.parameters())
     save_checkpoint(tmp_path / "best", network, network, optimizer, spec, {})
     args = EvaluateArgs(

@@ -24,9 +24,10 @@ def sampling_steps(spec: PolicySpec, asked: int | None) -> int:
 
 def protocol_of(args: EvaluateArgs, spec: PolicySpec) -> str:
     """What an evaluation did, for a reader of its figures."""
+    raw = ", raw weights" if args.weights == "model" else ""
     return (
         f"{args.episodes} episodes a task on goals never trained on, {sampling_steps(spec, args.ddim_steps)} sampling "
-        f"steps, {args.steps_per_chunk} of {spec.horizon} actions executed per chunk, seed {args.first_seed}"
+        f"steps, {args.steps_per_chunk} of {spec.horizon} actions executed per chunk, seed {args.first_seed}{raw}"
     )
 
 

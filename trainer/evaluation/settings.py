@@ -29,6 +29,9 @@ class EvaluateArgs:
     """Policy bundle; default, for MetaWorld, the one shipped with the repository."""
     checkpoint: Path | None = None
     """A training checkpoint instead of a bundle."""
+    weights: Annotated[
+        Literal["ema", "model"], tyro.conf.arg(help="averaged or raw weights of --checkpoint")
+    ] = "ema"
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--task"])] = BUNDLED_TASKS
     """MetaWorld: tasks, or `all` for the 50."""
     episodes: int = 50
@@ -69,5 +72,7 @@ def check_counts(args: EvaluateArgs) -> None:
         raise UsageError("--episodes, --execute and --workers must be at least 1")
     if args.first_seed < 0:
         raise UsageError(f"--seed must be 0 or more, got {args.first_seed}")
+    if args.weights != "ema" and args.checkpoint is None:
+        raise UsageError("--weights is for --checkpoint; a bundle holds the weights it was exported with")
     if args.record and args.checkpoint is not None:
         raise UsageError("--record writes into a bundle; export the checkpoint first")

@@ -21,7 +21,7 @@ def load_policy(args: EvaluateArgs) -> Predictor:
         from trainer.checkpoint import load_checkpoint
 
         found = load_checkpoint(args.checkpoint)
-        return LoadedPolicy(found.spec, EagerBackend(found.build(), "cpu", threads=1))
+        return LoadedPolicy(found.spec, EagerBackend(found.build(args.weights), "cpu", threads=1))
     return load_bundle(args.bundle or default_bundle(), args.runtime, threads=1)
 
 
@@ -34,7 +34,10 @@ def policy_identity(args: EvaluateArgs, label: str) -> dict[str, object]:
         return {"policy": label}
     from trainer.checkpoint import find_checkpoint
 
-    return {"policy": label, "weights": file_hash(find_checkpoint(args.checkpoint) / "ema.safetensors")}
+    return {
+        "policy": label,
+        "weights": file_hash(find_checkpoint(args.checkpoint) / f"{args.weights}.safetensors"),
+    }
 
 
 def default_bundle() -> Path:

@@ -54,7 +54,7 @@ class _Workplace:
 
     def policy(self, args: EvaluateArgs) -> Predictor:
         """The policy under evaluation; loaded anew when it is another one."""
-        wanted = (args.bundle, args.checkpoint, args.runtime, _written(args.checkpoint))
+        wanted = (args.bundle, args.checkpoint, args.weights, args.runtime, _written(args.checkpoint))
         if self._policy is None or self._loaded != wanted:
             self._policy, self._loaded = load_policy(args), wanted
         return self._policy
