@@ -73,6 +73,7 @@ class EpisodeTrace:
     waited: int = 0  # control periods held before the first chunk came, or between the chunks of `sync`
     held: int = 0  # control periods held for any other reason
     executed: int = 0
+    real_time_priority: bool = False  # whether the system let the control thread go before all others
     _frame_stride: int = 1
     _frames_seen: int = 0
 

@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(settings: RunSettings) -> int:
+    from clients.priority import ahead_of_others
     from clients.session import run_session
 
     interrupt = threading.Event()
@@ -58,7 +59,8 @@ def _run(settings: RunSettings) -> int:
     for number in previous:
         signal.signal(number, on_signal)
     try:
-        return run_session(settings, interrupt)
+        with ahead_of_others():
+            return run_session(settings, interrupt)
     finally:
         sys.setswitchinterval(interval)
         for number, handler in previous.items():

@@ -25,6 +25,7 @@ from clients.episode_trace import EpisodeTrace
 from clients.inference_loop import run_inference
 from clients.operator import Operator
 from clients.pacing import Pacer
+from clients.priority import run_at_once
 from clients.robots.base import Robot
 from clients.safety_limits import Cause
 from clients.smoothness import Smoothness, episode_smoothness
@@ -122,6 +123,7 @@ class Receiver:
         watchdog = Watchdog(episode, robot, pacer.period, settings.limits.watchdog_s)
 
         def control() -> None:
+            episode.trace.real_time_priority = run_at_once()
             # Whatever ends control, and whatever the other threads do, the robot is left standing still.
             _guarded(lambda: self._control(episode, pacer, watchdog, stop), stop, failures)
             _guarded(lambda: episode.rest(time.monotonic()), stop, failures)

@@ -34,6 +34,7 @@ def episode_report(outcome: EpisodeOutcome) -> dict[str, Any]:
         "control_rate_hz": _rounded(outcome.achieved_hz),
         "inference_rate_hz": _rounded((len(sent) - 1) / (sent[-1] - sent[0]) if len(sent) > 1 else None),
         "deadline_misses": outcome.skipped,
+        "real_time_priority": trace.real_time_priority,
         "requests": dict(trace.outcomes),
         "safety": outcome.safety,
         "robot": dict(outcome.robot) or None,
