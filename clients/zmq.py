@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from typing import TypeVar
@@ -16,6 +17,8 @@ from clients.zmq_calls import Question, ZmqLanguage, accepted, read_answer
 from service.wire import zmq_frames
 
 Socket = TypeVar("Socket", bound=zmq.Socket)
+
+_LOOK_UP_MS = 50  # how often a call that waits looks whether its server is still there
 
 
 class ZmqClient(BlockingCalls):
@@ -37,9 +40,7 @@ class ZmqClient(BlockingCalls):
         self._context = zmq.Context()
         self._socket = _connected(self._context, url, options)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
+        self._socket.setsockopt(zmq.RCVTIMEO, _LOOK_UP_MS)
 
     def close(self) -> None:
         self._socket.disable_monitor()
@@ -57,18 +58,26 @@ class ZmqClient(BlockingCalls):
         if not room and not self._socket.poll(_milliseconds(deadline), zmq.POLLOUT):
             raise _late(self.url, self._options)
         self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
-        while ready := dict(self._poller.poll(_milliseconds(deadline))):
-            if self._socket in ready:
-                answer = read_answer(
-                    [frame.buffer for frame in self._socket.recv_multipart(copy=False)], self.url
-                )
-                # Without an id the server could not read the message; with another one that call is over.
-                if answer.id in (call_id, None):
-                    return accepted(answer)
-            elif self._monitor in ready:
+        while (frames := self._receive(deadline)) is not None:
+            answer = read_answer([frame.buffer for frame in frames], self.url)
+            # Without an id the server could not read the message; with another one that call is over.
+            if answer.id in (call_id, None):
+                return accepted(answer)
+        raise _late(self.url, self._options)
+
+    def _receive(self, deadline: float) -> list[zmq.Frame] | None:
+        """A message; None when none came in time. Raises `ConnectionError` when the connection broke.
+
+        It sleeps in the socket and looks up now and then: polling two sockets takes as long as reading one.
+        """
+        while (left_ms := _milliseconds(deadline)) > 0:
+            if left_ms >= _LOOK_UP_MS or self._socket.poll(left_ms):
+                with contextlib.suppress(zmq.Again):
+                    return self._socket.recv_multipart(copy=False)
+            if int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
                 self._monitor.recv_multipart()
                 raise _broken(self.url)
-        raise _late(self.url, self._options)
+        return None
 
 
 class AsyncZmqClient(AsyncCalls):
