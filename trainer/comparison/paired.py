@@ -9,6 +9,8 @@ from math import comb
 import numpy as np
 
 _RESAMPLES = 10_000
+# With fewer pairs the percentile bootstrap is too sure of itself: of two pairs it only ever draws three means.
+FEWEST = 6
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Difference:
     first: float | None  # means over these pairs; None without any
     second: float | None
     difference: float | None
-    low: float | None  # bootstrap 95 % interval of the mean difference; None below two pairs
+    low: float | None  # bootstrap 95 % interval of the mean difference; None below `FEWEST` pairs
     high: float | None
 
     @property
@@ -64,7 +66,7 @@ def compare_values(first: Sequence[float | None], second: Sequence[float | None]
         return Difference(0, None, None, None, None, None)
     means, changes = pairs.mean(0), pairs[:, 1] - pairs[:, 0]
     low = high = None
-    if len(pairs) > 1:
+    if len(pairs) >= FEWEST:
         rng = np.random.default_rng(0)
         resampled = changes[rng.integers(len(changes), size=(_RESAMPLES, len(changes)))].mean(1)
         low, high = (float(bound) for bound in np.percentile(resampled, (2.5, 97.5)))
