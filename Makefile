@@ -51,7 +51,7 @@ $(SIM): pyproject.toml constraints.txt | $(MADE)
 
 $(ALL): pyproject.toml constraints.txt | $(MADE)
 	@echo "installing everything, the trainer included, into $(VENV)"
-	@$(INSTALL) '.[cpu,sim,train,vlm,viz,dev]'
+	@$(INSTALL) '.[cpu,sim,train,vlm,viz,cluster,dev]'
 	@# It asks for NumPy 1, though nothing of what the tests use of it needs that.
 	@$(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt --no-deps openpi-client
 	@touch $(SIM) $@

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ class ClosedLoop:
             )
         self._episodes, self._workers = episodes, workers
         self._protocol = EvaluateArgs(seed=seed, execute=min(EvaluateArgs().steps_per_chunk, spec.horizon))
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: Executor | None = None
 
     def measure(self, checkpoint: Path) -> dict[str, float]:
         """Share of successful episodes by task, with the averaged weights of `checkpoint`."""

@@ -19,6 +19,7 @@ from trainer.collection.resuming import check_resumable
 from trainer.collection.settings import CollectArgs, check_flags
 from trainer.collection.sources import metaworld_source, needle_rig_source
 from trainer.progress_bars import episode_bars
+from trainer.ray_cluster import RayCluster, with_absolute_paths
 from trainer.workers import simulation_workers
 
 
@@ -54,7 +55,8 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
         of = {"metaworld": metaworld_sim.DEFAULT_CAMERAS, "needle-rig": needle_rig_contract.VIEWS}
         args = replace(args, cameras=of[args.robot])
     check_flags(args)
-    source = needle_rig_source(args) if args.robot == "needle-rig" else metaworld_source(args)
+    make_source = needle_rig_source if args.robot == "needle-rig" else metaworld_source
+    source = make_source(with_absolute_paths(args))
     wanted = source.wanted
     # Bad input and a missing GL library show here, once, and before anything is written.
     source.check()
@@ -64,7 +66,9 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
 
     staged = staged_keys(args.out)
     keys: list[str] = []
-    with episode_bars(console) as progress, simulation_workers(args.workers) as pool:
+    rig_file = args.rig_parameters if args.robot == "needle-rig" else None
+    cluster = RayCluster.of(args.ray, args.out, args.takeover, rig_file)
+    with episode_bars(console) as progress, simulation_workers(args.workers, cluster) as pool:
         overall = progress.add_task("all tasks", total=sum(wanted.values()))
         try:
             for task, count in wanted.items():
@@ -76,7 +80,7 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
                     progress.update(overall, completed=before + successes)
 
                 attempts = TaskAttempts(task, count, earlier_outcomes(args.out, task, staged))
-                keys += _fill(attempts, lambda job: pool.submit(source.run, job), args.workers, show)
+                keys += _fill(attempts, lambda job: pool.submit(source.run, job), pool.size, show)
         except BrokenProcessPool:
             raise UsageError(
                 "a worker process died (out of memory?); give the same command again to go on"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import tyro
@@ -22,6 +23,7 @@ from trainer.evaluation.settings import EvaluateArgs, check_counts
 from trainer.evaluation.subject import camera_setup, default_bundle, load_policy, policy_identity
 from trainer.evaluation.summary import Row, rows_of
 from trainer.evaluation.worker import Job, run_job
+from trainer.ray_cluster import RayCluster, with_absolute_paths
 
 
 def job_of(result: EpisodeResult) -> Job:
@@ -61,10 +63,12 @@ def run_metaworld(
             "seed": args.first_seed, "instruction": args.instruction,
         },
     )  # fmt: skip
+    there = with_absolute_paths(replace(args, bundle=args.bundle or default_bundle()))
+    cluster = RayCluster.of(args.ray, args.checkpoint or there.bundle)
     actors = ("policy", *REFERENCES) if args.references else ("policy",)
     asked = [Job(task, actor, e) for task in tasks for actor in actors for e in range(args.episodes)]
     with Journal(args.out / "episodes.jsonl", EpisodeResult) as journal:
-        run_missing(partial(_run, args), asked, journal, job_of, args.workers, console)
+        run_missing(partial(_run, there), asked, journal, job_of, args.workers, console, cluster)
     done = {job_of(result): result for result in journal.done}
     return spec, actors, [done[job] for job in asked]
 

@@ -25,6 +25,7 @@ from trainer.evaluation.rig_worker import RigJob, rig_views, run_rig_job
 from trainer.evaluation.run_missing import keep_same_protocol, run_missing
 from trainer.evaluation.settings import EvaluateArgs, check_counts
 from trainer.evaluation.subject import load_policy, policy_identity
+from trainer.ray_cluster import RayCluster, with_absolute_paths
 
 
 def _job_of(result: RigEpisode) -> RigJob:
@@ -76,10 +77,12 @@ def run_needle_rig(args: EvaluateArgs, console: Console) -> tuple[PolicySpec, li
             "instruction": args.instruction,             "parameters": file_hash(args.rig_parameters),
         },
     )  # fmt: skip
+    there = with_absolute_paths(args)
+    cluster = RayCluster.of(args.ray, args.bundle, args.checkpoint, args.rig_parameters)
     actors = ("policy", *REFERENCES) if args.references else ("policy",)
     asked = [RigJob(actor, episode) for actor in actors for episode in range(args.episodes)]
     with Journal(args.out / "episodes.jsonl", RigEpisode) as journal:
-        run_missing(partial(_run, args), asked, journal, _job_of, args.workers, console)
+        run_missing(partial(_run, there), asked, journal, _job_of, args.workers, console, cluster)
     done = {_job_of(result): result for result in journal.done}
     return spec, [done[job] for job in asked]
 

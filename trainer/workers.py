@@ -1,4 +1,4 @@
-"""Worker processes for simulation: one software-rendered scene each, gone when their parent is."""
+"""Worker processes for simulation, each with a scene of its own: on this machine, or all over a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from trainer.ray_cluster import RayCluster
+
+if TYPE_CHECKING:
+    from trainer.ray_workers import RayWorkers
 
 
 def _exit_with_parent() -> None:
@@ -21,10 +27,30 @@ def _exit_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
-def simulation_workers(count: int) -> ProcessPoolExecutor:
-    """A pool of `count` fresh interpreters."""
+class LocalWorkers(ProcessPoolExecutor):
+    """`size` fresh interpreters on this machine, gone when their parent is."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        context = multiprocessing.get_context("spawn")
+        super().__init__(size, mp_context=context, initializer=_exit_with_parent)
+
+
+def simulation_workers(count: int | None, cluster: RayCluster | None = None) -> LocalWorkers | RayWorkers:
+    """A pool that runs the same jobs wherever its workers are.
+
+    Args:
+        count: of workers; None takes one per processor, of the whole cluster where there is one.
+        cluster: where they are; None is this machine.
+
+    Raises:
+        UsageError: no Ray, or no cluster of that address.
+    """
     # A software renderer's and a runtime's own threads would only compete with the other workers.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=context, initializer=_exit_with_parent)
+    if cluster is None:
+        return LocalWorkers(count or os.cpu_count() or 1)
+    from trainer.ray_workers import RayWorkers
+
+    return RayWorkers(cluster, count)

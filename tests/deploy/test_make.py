@@ -45,7 +45,9 @@ def test_make_alone_lists_every_target_with_what_it_does() -> None:
     assert set(listed) == set(phony)
 
 
-@pytest.mark.parametrize(("target", "extras"), [("demo", "cpu,sim"), ("test", "cpu,sim,train,vlm,viz,dev")])
+@pytest.mark.parametrize(
+    ("target", "extras"), [("demo", "cpu,sim"), ("test", "cpu,sim,train,vlm,viz,cluster,dev")]
+)
 def test_each_command_installs_what_it_needs_and_no_more(target: str, extras: str, tmp_path: Path) -> None:
     planned = make("--dry-run", f"VENV={tmp_path}/new", target)
     assert re.findall(r"'\.\[(.*)\]'", planned) == [extras]

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OURS = {"policy", "service", "clients", "trainer", "tinyvla"}
-INSTALLED_HERE = ("cpu", "sim", "train", "vlm", "viz", "dev")  # what `make test` installs
+INSTALLED_HERE = ("cpu", "sim", "train", "vlm", "viz", "cluster", "dev")  # what `make test` installs
 
 
 def pins() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -56,8 +55,10 @@ class CollectArgs:
     """With --takeover: control steps that pass while a chunk is computed, drawn up to this; 0 drives in lock-step."""
     seed: int = 0
     """Everything follows from it."""
-    workers: int = max(1, os.cpu_count() or 1)
-    """Processes."""
+    workers: int | None = None
+    """Processes; default one per processor, of the whole cluster with --ray."""
+    ray: str | None = None
+    """Work on a Ray cluster: its address, `auto`, or `local` for one of this machine's own."""
 
 
 def parse_tasks(tasks: tuple[str, ...], episodes: int) -> dict[str, int]:
@@ -77,7 +78,7 @@ def parse_tasks(tasks: tuple[str, ...], episodes: int) -> dict[str, int]:
 def check_flags(args: CollectArgs) -> None:
     """Raise UsageError for the first flag whose value cannot work."""
     rules = [
-        ("workers", args.workers >= 1, "1 or more"),
+        ("workers", args.workers is None or args.workers >= 1, "1 or more"),
         ("size", args.size >= 1, "1 or more"),
         ("image_every", 1 <= args.image_every <= metaworld_sim.MAX_STEPS, f"1 ... {metaworld_sim.MAX_STEPS}"),
         ("noise", 0 <= args.noise < float("inf"), "0 or more"),

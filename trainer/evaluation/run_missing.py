@@ -13,6 +13,7 @@ from rich.console import Console
 from policy.errors import UsageError
 from trainer.evaluation.journal import Journal
 from trainer.progress_bars import episode_bars
+from trainer.ray_cluster import RayCluster
 from trainer.workers import simulation_workers
 
 Job = TypeVar("Job", bound=Hashable)
@@ -37,20 +38,23 @@ def run_missing(
     jobs: Sequence[Job],
     journal: Journal[Result],
     job_of: Callable[[Result], Job],
-    workers: int,
+    workers: int | None,
     console: Console,
+    cluster: RayCluster | None = None,
 ) -> None:
     """Run the jobs that no result of the journal answers.
 
     Args:
         run: a job in a worker process; picklable.
         job_of: the job that a result answers.
+        workers: how many; None takes one per processor.
+        cluster: where they are; None is this machine.
     """
     done = {job_of(result) for result in journal.done}
     missing = [job for job in jobs if job not in done]
     if not missing:
         return
-    with episode_bars(console) as progress, simulation_workers(workers) as pool:
+    with episode_bars(console) as progress, simulation_workers(workers, cluster) as pool:
         bar = progress.add_task("episodes", total=len(jobs), completed=len(jobs) - len(missing))
         futures: list[Future[Result]] = [pool.submit(run, job) for job in missing]
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -53,7 +52,10 @@ class EvaluateArgs:
     runtime: str = "auto"
     seed: int | None = None
     """Default 0 in MetaWorld. On the needle rig episode i is the scene of seed + i, default 1000."""
-    workers: int = max(1, os.cpu_count() or 1)
+    workers: int | None = None
+    """Processes; default one per processor, of the whole cluster with --ray."""
+    ray: str | None = None
+    """Work on a Ray cluster: its address, `auto`, or `local` for one of this machine's own."""
 
     @property
     def steps_per_chunk(self) -> int:
@@ -68,7 +70,7 @@ class EvaluateArgs:
 
 def check_counts(args: EvaluateArgs) -> None:
     """Raise UsageError for flags that cannot work, whatever the robot."""
-    if args.episodes < 1 or args.steps_per_chunk < 1 or args.workers < 1:
+    if args.episodes < 1 or args.steps_per_chunk < 1 or (args.workers is not None and args.workers < 1):
         raise UsageError("--episodes, --execute and --workers must be at least 1")
     if args.first_seed < 0:
         raise UsageError(f"--seed must be 0 or more, got {args.first_seed}")
