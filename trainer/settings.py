@@ -111,7 +111,7 @@ class TrainArgs:
     evaluate_every: int = 0
     """Epochs between evaluations in closed loop, in simulation; 0 makes none."""
     evaluate_tasks: tuple[str, ...] = ()
-    """MetaWorld tasks of those evaluations; default the dataset's own."""
+    """MetaWorld tasks of those evaluations; default the dataset's own, and the needle rig has but one."""
     evaluate_episodes: int = 5
     """Episodes per task: enough to see a trend, too few to quote (`tinyvla evaluate` measures)."""
     evaluate_workers: int = max(1, os.cpu_count() or 1)

@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from clients.robots import metaworld_sim
+from clients.robots.needle_rig_contract import rig_spec
 from policy.errors import UsageError
 from policy.null import NullPolicy, null_spec
 from policy.spec import InstructionSpec, PolicySpec, StateSpec
+from tests.trainer.rig_episodes import episode as rig_episode
 from trainer import closed_loop as module
 from trainer import train
 from trainer.checkpoint import load_checkpoint
 from trainer.closed_loop import ClosedLoop
 from trainer.epoch_log import EPOCHS, read_epochs
-from trainer.evaluation import worker
+from trainer.evaluation import rig_worker, worker
+from trainer.evaluation.rig_worker import RigJob
 from trainer.evaluation.rollout import EpisodeResult
 from trainer.evaluation.settings import EvaluateArgs
 from trainer.train import Trainer
@@ -71,6 +74,26 @@ def test_other_tasks_may_be_named(played):
     assert loop.measure(Path("somewhere")).keys() == {"drawer-open", "push"}
 
 
+def test_a_policy_of_the_needle_rig_drives_the_needle_rig(monkeypatch):
+    ran = []
+
+    def run(args, job):
+        ran.append((args, job))
+        return rig_episode(job.episode, success=job.episode == 2)
+
+    monkeypatch.setattr(module, "run_rig_job", run)
+    monkeypatch.setattr(module, "simulation_workers", Pool)
+    spec = rig_spec(height=18, width=32)
+    loop = ClosedLoop(spec, (), episodes=4, workers=1, seed=3)
+    assert loop.measure(Path("somewhere")) == {"needle-insertion": 0.25}
+    assert [job for _, job in ran] == [RigJob("policy", episode) for episode in range(4)]
+    (args,) = {args for args, _ in ran}
+    assert (args.robot, args.checkpoint, args.first_seed) == ("needle-rig", Path("somewhere"), 1003)
+    assert args.steps_per_chunk == 4
+    with pytest.raises(UsageError, match="the needle rig has needle-insertion alone"):
+        ClosedLoop(spec, ("reach",), episodes=4, workers=1, seed=3)
+
+
 def test_a_policy_or_a_task_that_is_not_metaworlds_is_refused_before_training(make_args, small_vision):
     with pytest.raises(UsageError, match="is not for MetaWorld"):
         Trainer(make_args(evaluate_every=1))
@@ -110,5 +133,19 @@ def test_a_worker_loads_a_checkpoint_anew_when_the_run_has_replaced_it(tmp_path,
         (tmp_path / "evaluated" / "ema.safetensors").write_bytes(b"weights")
         first = place.policy(args)
         assert place.policy(args) is first
+        assert len(loads) == number
+        (tmp_path / "evaluated").rename(tmp_path / f"old{number}")
+
+
+def test_so_does_a_worker_of_the_needle_rig(tmp_path, monkeypatch):
+    loads = []
+    monkeypatch.setattr(rig_worker, "policy_actor", lambda args: (None, loads.append(1)))
+    monkeypatch.setattr(rig_worker, "run_rig_episode", lambda *_: None)
+    args = EvaluateArgs(robot="needle-rig", checkpoint=tmp_path / "evaluated")
+    for number in (1, 2):
+        (tmp_path / "evaluated").mkdir()
+        (tmp_path / "evaluated" / "ema.safetensors").write_bytes(b"weights")
+        rig_worker.run_rig_job(args, RigJob("policy", 0))
+        rig_worker.run_rig_job(args, RigJob("policy", 1))
         assert len(loads) == number
         (tmp_path / "evaluated").rename(tmp_path / f"old{number}")

@@ -12,7 +12,7 @@ from policy.spec import PolicySpec
 from trainer.evaluation.rig_actors import RigActor, RigPolicyActor, RigReferenceActor
 from trainer.evaluation.rig_rollout import RigEpisode, run_rig_episode
 from trainer.evaluation.settings import EvaluateArgs
-from trainer.evaluation.subject import load_policy
+from trainer.evaluation.subject import load_policy, written
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def rig_views(spec: PolicySpec) -> tuple[str, ...]:
     return tuple(camera.name for camera in spec.cameras)
 
 
-_ACTORS: dict[EvaluateArgs, tuple[NeedleRigSim, RigPolicyActor]] = {}  # one, once it is made
+# One, once it is made; of a checkpoint as it was written then.
+_ACTORS: dict[tuple[EvaluateArgs, int | None], tuple[NeedleRigSim, RigPolicyActor]] = {}
 _SIMS: dict[EvaluateArgs, NeedleRigSim] = {}
 
 
@@ -59,9 +60,11 @@ def run_rig_job(args: EvaluateArgs, job: RigJob) -> RigEpisode:
     """Run one episode."""
     actor: RigActor
     if job.actor == "policy":
-        if args not in _ACTORS:
-            _ACTORS[args] = policy_actor(args)
-        sim, actor = _ACTORS[args]
+        wanted = (args, written(args.checkpoint))
+        if wanted not in _ACTORS:
+            _ACTORS.clear()
+            _ACTORS[wanted] = policy_actor(args)
+        sim, actor = _ACTORS[wanted]
     else:
         if args not in _SIMS:
             _SIMS[args] = NeedleRigSim(load_parameters(args.rig_parameters))

@@ -25,6 +25,15 @@ def load_policy(args: EvaluateArgs) -> Predictor:
     return load_bundle(args.bundle or default_bundle(), args.runtime, threads=1)
 
 
+def written(checkpoint: Path | None) -> int | None:
+    """When a checkpoint's weights were written; the run that it belongs to may replace it."""
+    if checkpoint is None:
+        return None
+    from trainer.checkpoint import find_checkpoint
+
+    return (find_checkpoint(checkpoint) / "ema.safetensors").stat().st_mtime_ns
+
+
 def policy_identity(args: EvaluateArgs, label: str) -> dict[str, object]:
     """What tells the policy under evaluation from any other.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from policy.predictor import Predictor
 from trainer.evaluation.actors import Actor, PolicyActor, ReferenceActor
 from trainer.evaluation.rollout import EpisodeResult, run_episode
 from trainer.evaluation.settings import EvaluateArgs
-from trainer.evaluation.subject import camera_setup, load_policy
+from trainer.evaluation.subject import camera_setup, load_policy, written
 
 # Evaluation seeds live in a space of their own: no goal here was ever drawn for training.
 _EVALUATION = 0xE7A1
@@ -34,15 +33,6 @@ def episode_seed(seed: int, task: str, episode: int) -> int:
     return int(sequence.generate_state(1)[0]) % 2**31
 
 
-def _written(checkpoint: Path | None) -> int | None:
-    """When a checkpoint's weights were written; the run that it belongs to may replace it."""
-    if checkpoint is None:
-        return None
-    from trainer.checkpoint import find_checkpoint
-
-    return (find_checkpoint(checkpoint) / "ema.safetensors").stat().st_mtime_ns
-
-
 class _Workplace:
     """What this process keeps."""
 
@@ -54,7 +44,7 @@ class _Workplace:
 
     def policy(self, args: EvaluateArgs) -> Predictor:
         """The policy under evaluation; loaded anew when it is another one."""
-        wanted = (args.bundle, args.checkpoint, args.weights, args.runtime, _written(args.checkpoint))
+        wanted = (args.bundle, args.checkpoint, args.weights, args.runtime, written(args.checkpoint))
         if self._policy is None or self._loaded != wanted:
             self._policy, self._loaded = load_policy(args), wanted
         return self._policy
