@@ -15,16 +15,16 @@ from policy.errors import UsageError
 from trainer.calibration.chart import draw_curves
 from trainer.calibration.checkpoints import Kept, kept_checkpoints
 from trainer.calibration.curve import Curve, Kind, Point, check_enough, write_calibration
-from trainer.calibration.fit import Prediction
 from trainer.evaluate import evaluate
 from trainer.evaluation.settings import EvaluateArgs
+from trainer.evaluation.subject import camera_setup
 
 
 @dataclass(frozen=True)
 class CalibrateArgs:
     """Run the checkpoints kept along training runs in MetaWorld, and fit success against validation loss.
 
-    One curve is fitted for each kind of policy (head, prediction type, horizon, tasks) among the runs.
+    One curve is fitted for each kind of policy (head, sampling, horizon, tasks, demonstrations) among the runs.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -47,17 +47,23 @@ def spread(kept: list[Kept], most: int) -> list[Kept]:
     return [kept[number] for number in sorted(chosen)]
 
 
-def _measured(args: CalibrateArgs, kept: Kept, console: Console) -> Point:
-    name = f"{kept.path.parent.name}/{kept.path.name}"
-    tasks = Kind.of(kept.spec).tasks
+def _check(kept: Kept) -> None:
+    """Raise UsageError for a policy that cannot be run in MetaWorld."""
+    tasks = list(kept.spec.instruction.by_task)
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks:
         raise UsageError(f"{kept.path}: MetaWorld has no task {', '.join(unknown) or '(none is named)'}")
+    camera_setup(kept.spec)
+
+
+def _measured(args: CalibrateArgs, kept: Kept, console: Console) -> Point:
+    name = f"{kept.path.parent.resolve().name}/{kept.path.name}"
     console.print(f"{name}, validation loss {kept.loss:.4g}")
     rows = evaluate(
         EvaluateArgs(
-            out=args.out / name, checkpoint=kept.path, tasks=tasks, episodes=args.episodes, seed=args.seed,
-            workers=args.workers,
+            out=args.out / name, checkpoint=kept.path, tasks=tuple(sorted(kept.spec.instruction.by_task)),
+            episodes=args.episodes, execute=min(EvaluateArgs().steps_per_chunk, kept.spec.horizon),
+            seed=args.seed, workers=args.workers,
         ),
         console,
     )  # fmt: skip
@@ -78,7 +84,8 @@ def calibrate(args: CalibrateArgs, console: Console | None = None) -> list[Curve
     by_kind: dict[Kind, list[Kept]] = {}
     for run in args.runs:
         for kept in spread(kept_checkpoints(run), args.most):
-            by_kind.setdefault(Kind.of(kept.spec), []).append(kept)
+            _check(kept)
+            by_kind.setdefault(Kind.of(kept.spec, kept.data), []).append(kept)
     for kind, kinds in by_kind.items():
         check_enough(kind, [kept.loss for kept in kinds])
     curves = [
@@ -97,7 +104,7 @@ def calibrate(args: CalibrateArgs, console: Console | None = None) -> list[Curve
                 curve.says(point.loss).partition("succeeded ")[2].partition(" %")[0] + " %",
             )  # fmt: skip
         console.print(table)
-        console.print(Prediction(curve.error, curve.error_without_loss).verdict)
+        console.print(curve.prediction.verdict)
     return curves
 
 

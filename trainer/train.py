@@ -18,7 +18,7 @@ from policy.text import text_encoder
 from trainer.augment import random_shift
 from trainer.auxiliary import Auxiliary
 from trainer.backbone_choice import choose_backbone, finish_backbone, prepare_backbone
-from trainer.calibration.curve import read_calibration
+from trainer.calibration.curve import Kind, read_calibration
 from trainer.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from trainer.chunk_pictures import picture_of_chunks
 from trainer.closed_loop import ClosedLoop
@@ -284,9 +284,11 @@ class Trainer:
             f"{len(self.data.held_out)} held out, {self.total_steps} steps, "
             f"{self.device.type} {'bf16' if self.bf16 else 'fp32'}{spread}"
         )
+        curve = None
         if self.calibration is not None:
-            log.say(self.calibration.says_of(self.spec))
-        curve = None if self.calibration is None else self.calibration.curve_for(self.spec)
+            kind = Kind.of(self.spec, self.data.hashes.values())
+            curve = self.calibration.curve_for(kind)
+            log.say(self.calibration.says_of(kind))
         if self.about_backbone:
             log.say(self.about_backbone)
         for epoch in range(progress.batches // self.per_epoch, args.epochs):

@@ -17,6 +17,7 @@ class Kept:
 
     path: Path
     spec: PolicySpec
+    data: tuple[str, ...]  # SHA-256 of the datasets trained on
     loss: float
 
 
@@ -28,14 +29,16 @@ def kept_checkpoints(run: Path) -> list[Kept]:
     """
     found: dict[int, Kept] = {}
     for path in sorted(run.glob("epoch*/state.json")) + sorted(run.glob("best/state.json")):
+        if path.parent.suffix:  # what a kill left of the writing of one
+            continue
         try:
             state = json.loads(path.read_text())
             progress, spec = state["progress"], PolicySpec.model_validate(state["spec"])
-            loss = float(progress["validation"][-1])
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+            loss, data = float(progress["validation"][-1]), tuple(state["data_hashes"].values())
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise UsageError(f"{path.parent} is no checkpoint of a training run ({error})") from None
         if math.isfinite(loss) and loss > 0:
-            found.setdefault(progress["batches"], Kept(path.parent, spec, loss))
+            found.setdefault(progress["batches"], Kept(path.parent, spec, data, loss))
     if not found:
         raise UsageError(
             f"{run} keeps no checkpoint with a validation loss; it takes --val-split and --keep-every in training"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 
 from policy.errors import UsageError
 from policy.spec import PolicySpec
-from trainer.calibration.fit import bootstrap_band, leave_one_out
+from trainer.calibration.fit import Counts, Prediction, bootstrap_band, predict_left_out
 
-FORMAT = "tinyvla-calibration/1"
+FORMAT = "tinyvla-calibration/2"
 _FEWEST = 4  # checkpoints
 
 
@@ -23,7 +23,7 @@ _FEWEST = 4  # checkpoints
 class Point:
     """One checkpoint, measured in closed loop."""
 
-    checkpoint: str
+    checkpoint: str  # RUN/NAME
     loss: float  # of its averaged weights on held-out episodes
     successes: int
     episodes: int  # over all tasks
@@ -34,21 +34,25 @@ class Kind:
     """Losses of different kinds mean different things, and so do success rates on different tasks."""
 
     head: str
-    prediction_type: str | None  # None for regression
+    sampling: str | None  # "sample, 100 timesteps, 10 DDIM steps"; None for regression
     horizon: int
     tasks: tuple[str, ...]  # sorted
+    data: tuple[str, ...]  # SHA-256 of the datasets, sorted; their held-out episodes make the loss
 
     @classmethod
-    def of(cls, spec: PolicySpec) -> Kind:
-        """Of the policies that a run makes."""
-        predicted = spec.sampler.prediction_type if spec.sampler else None
-        return cls(spec.head, predicted, spec.horizon, tuple(sorted(spec.instruction.by_task)))
+    def of(cls, spec: PolicySpec, data: Iterable[str]) -> Kind:
+        """Of the policies that a run on these datasets makes."""
+        sampler, sampling = spec.sampler, None
+        if sampler is not None:
+            sampling = f"{sampler.prediction_type}, {sampler.train_steps} timesteps, {sampler.default_steps} DDIM steps"
+        tasks = tuple(sorted(spec.instruction.by_task))
+        return cls(spec.head, sampling, spec.horizon, tasks, tuple(sorted(data)))
 
     @property
     def title(self) -> str:
-        """`diffusion (sample), 48 actions, reach, push`."""
-        predicted = f" ({self.prediction_type})" if self.prediction_type else ""
-        return f"{self.head}{predicted}, {self.horizon} actions, {', '.join(self.tasks)}"
+        """`diffusion (sample, 100 timesteps, 10 DDIM steps), 48 actions, push, reach`."""
+        sampling = f" ({self.sampling})" if self.sampling else ""
+        return f"{self.head}{sampling}, {self.horizon} actions, {', '.join(self.tasks)}"
 
 
 def check_enough(kind: Kind, losses: Sequence[float]) -> None:
@@ -68,10 +72,9 @@ class Curve:
     points: tuple[Point, ...]
     loss: tuple[float, ...]  # rising
     rate: tuple[float, ...]  # falling
-    low: tuple[float, ...]  # 95 % interval
+    low: tuple[float, ...]  # 95 % of such checkpoints lie between these
     high: tuple[float, ...]
-    error: float  # see `fit.Prediction`
-    error_without_loss: float
+    prediction: Prediction
 
     @classmethod
     def measured(cls, kind: Kind, points: Sequence[Point]) -> Curve:
@@ -82,15 +85,13 @@ class Curve:
         """
         check_enough(kind, [point.loss for point in points])
         ordered = sorted(points, key=lambda point: point.loss)
-        loss, successes, episodes = (
-            np.array([getattr(point, name) for point in ordered], float)
-            for name in ("loss", "successes", "episodes")
-        )
-        band, off = bootstrap_band(loss, successes, episodes), leave_one_out(loss, successes, episodes)
-        loss_at, rate, low, high = (
+        counts = Counts.of([(point.loss, point.successes, point.episodes) for point in ordered])
+        runs = [point.checkpoint.partition("/")[0] for point in ordered]
+        band = bootstrap_band(counts)
+        loss, rate, low, high = (
             tuple(values.tolist()) for values in (band.loss, band.rate, band.low, band.high)
         )
-        return cls(kind, tuple(ordered), loss_at, rate, low, high, off.error, off.error_without_loss)
+        return cls(kind, tuple(ordered), loss, rate, low, high, predict_left_out(counts, runs))
 
     def says(self, loss: float) -> str:
         """One line on a validation loss."""
@@ -113,15 +114,19 @@ class Calibration:
     where: str
     curves: tuple[Curve, ...]
 
-    def curve_for(self, spec: PolicySpec) -> Curve | None:
-        """The one for policies of this contract."""
-        return next((curve for curve in self.curves if curve.kind == Kind.of(spec)), None)
+    def curve_for(self, kind: Kind) -> Curve | None:
+        """The one for policies of this kind."""
+        return next((curve for curve in self.curves if curve.kind == kind), None)
 
-    def says_of(self, spec: PolicySpec) -> str:
+    def says_of(self, kind: Kind) -> str:
         """Which curve a run is judged by, in one line."""
-        kind = Kind.of(spec)
-        if self.curve_for(spec) is not None:
+        if self.curve_for(kind) is not None:
             return f"success is read off {self.where}: {kind.title}"
+        if any(dataclasses.replace(curve.kind, data=kind.data) == kind for curve in self.curves):
+            return (
+                f"no curve of {self.where} applies to {kind.title}: it was measured on other demonstrations, whose "
+                "losses mean something else"
+            )
         held = "; ".join(curve.kind.title for curve in self.curves)
         return f"no curve of {self.where} applies to {kind.title}: it holds {held}"
 
@@ -151,9 +156,10 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def _curve(values: dict[str, Any]) -> Curve:
-    kind = {**values["kind"], "tasks": tuple(values["kind"]["tasks"])}
+    kind = {**values["kind"], **{name: tuple(values["kind"][name]) for name in ("tasks", "data")}}
     points = tuple(Point(**point) for point in values["points"])
     lists = {name: tuple(map(float, values[name])) for name in ("loss", "rate", "low", "high")}
     if len({len(one) for one in lists.values()}) != 1 or not lists["loss"]:
         raise ValueError("a curve's columns differ in length")
-    return Curve(**{**values, **lists, "kind": Kind(**kind), "points": points})
+    prediction = Prediction(**values["prediction"])
+    return Curve(**{**values, **lists, "kind": Kind(**kind), "points": points, "prediction": prediction})

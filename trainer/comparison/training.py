@@ -16,7 +16,7 @@ _MAY_DIFFER = frozenset(
     {
         "head", "diffusion_timesteps", "prediction_type", "ddim_steps", "name", "out", "dataset_dir", "preset",
         "resume", "device", "threads", "save_every", "keep_every", "log_every", "pictures_every", "wandb",
-        "evaluate_every", "evaluate_tasks", "evaluate_episodes", "evaluate_workers",
+        "evaluate_every", "evaluate_tasks", "evaluate_episodes", "evaluate_workers", "calibration",
     }
 )  # fmt: skip
 
