@@ -9,6 +9,7 @@ import numpy as np
 
 from policy.text import tokenize
 from trainer.cache import FrameCache
+from trainer.read_ahead import read_ahead
 from trainer.sensor_windows import cut_windows
 
 
@@ -78,6 +79,7 @@ class Windows:
         """The samples at these positions of `frames`."""
         cache = self.cache
         frames = self.frames[rows]
+        read_ahead(cache.images, frames)
         episodes = self._episode[frames]
         per_frame = cache.actions_per_frame
         first = frames * per_frame
