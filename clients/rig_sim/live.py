@@ -74,7 +74,7 @@ class LiveRig:
         self._shots: queue.Queue[_Shot | None] = queue.Queue(1)
         self._pictures: queue.SimpleQueue[CameraFrame] = queue.SimpleQueue()
         self._failure: Exception | None = None
-        self._late = 0.0  # by how much the running tick is behind its time
+        self._due = time.monotonic()  # when the running tick ends
         self._begin(seed)
 
     def run(self, stop: threading.Event) -> None:
@@ -85,21 +85,20 @@ class LiveRig:
         """
         painter = threading.Thread(target=self._paint, name="rig-render", daemon=True)
         painter.start()
-        due = time.monotonic()
+        self._due = time.monotonic()
         self._epoch = self._now() - seconds(self._sim.step)
         ticks = 0
         try:
             while not stop.is_set() and self._failure is None:
-                due += TICK_S
-                late = time.monotonic() - due
+                self._due += TICK_S
+                late = time.monotonic() - self._due
                 if late > _LONGEST_CATCH_UP_S:
                     self._sockets.counts["stalls"] += 1
                     self._log(f"the rig stood still for {late:.1f} s")
-                    due += late
+                    self._due += late
                     self._epoch += late
                 elif late < 0:
                     stop.wait(-late)
-                self._late = max(0.0, time.monotonic() - due)
                 ticks += 1
                 self._tick(ticks)
         finally:
@@ -141,11 +140,11 @@ class LiveRig:
         self._sockets.counts["commands"] += 1
 
     def _begin(self, seed: int) -> None:
-        # The scene settles in no time at all, and none of it is sent: the clock goes on from this tick's time, which
-        # a tick that runs late has behind it.
+        # The scene settles in no time at all, and none of it is sent: the tick that goes on from here ends when it is
+        # due, however late it runs and however long the scene took to lay out.
         self._sim.reset(seed)
         self._sent = self._sim.sensor.count
-        self._epoch = self._now() - self._late - seconds(self._sim.step)
+        self._epoch = self._now() - (time.monotonic() - self._due) - TICK_S - seconds(self._sim.step)
         self._since = self._now()
         self._episode += 1
         self._over_told = False
