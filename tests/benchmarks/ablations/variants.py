@@ -1,0 +1,100 @@
+"""What is varied: which trainings there are, and what is measured of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from clients.chunk_buffer import ChunkPolicy
+from tests.benchmarks.ablations.settings import Group
+
+DDIM_STEPS = (1, 2, 5, 10, 100)
+DEFAULT_STEPS = 10  # of the trainer
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: its data, and the flags in which it differs from the default."""
+
+    name: str
+    flags: tuple[str, ...] = ()
+    noise: float = 1.0  # of the demonstrations
+
+    @property
+    def data(self) -> str:
+        """Name of its dataset."""
+        return "noisy" if self.noise else "clean"
+
+
+DEFAULT = Training("default")
+TRAININGS = (
+    DEFAULT,
+    Training("epsilon", ("--prediction-type", "epsilon")),
+    Training("v_prediction", ("--prediction-type", "v_prediction")),
+    Training("no-prefix", ("--max-prefix", "0")),
+    Training("no-shift", ("--shift", "0")),
+    Training("clean-data", noise=0.0),
+    Training("regression", ("--head", "regression")),
+)
+_BY_NAME = {training.name: training for training in TRAININGS}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table: a training, and how it is evaluated."""
+
+    name: str
+    group: Group | None  # None: the default
+    says: str
+    training: Training = field(default=DEFAULT)
+    ddim_steps: int | None = None  # None: the policy's own
+    weights: str = "ema"
+    chunk_policy: ChunkPolicy | None = None  # None: in lock-step; otherwise delayed, under this one
+    against: str = "default"  # the row that it is compared with
+
+
+def _prediction_rows() -> list[Variant]:
+    rows = []
+    for name, training in (
+        ("sample", "default"),
+        ("epsilon", "epsilon"),
+        ("v_prediction", "v_prediction"),
+    ):
+        for steps in DDIM_STEPS:
+            if (training, steps) != ("default", DEFAULT_STEPS):
+                says = f"{name}, {steps} DDIM step{'s' * (steps > 1)}"
+                rows.append(Variant(f"{name}-{steps}", "prediction", says, _BY_NAME[training], steps))
+    return rows
+
+
+def all_variants(delay_ms: float) -> list[Variant]:
+    """Every row, the default first."""
+    late = f"{delay_ms:.0f} ms late"
+    without = _BY_NAME["no-prefix"]
+    return [
+        Variant("default", None, f"sample, {DEFAULT_STEPS} DDIM steps"),
+        *_prediction_rows(),
+        Variant("no-prefix", "prefix", "trained without prefixes", without),
+        Variant("late-rtc", "prefix", f"chunks {late}, continuing a prefix", chunk_policy="rtc"),
+        Variant(
+            "late-receding", "prefix", f"chunks {late}, no prefix given", chunk_policy="receding", against="late-rtc"
+        ),
+        Variant(
+            "late-no-prefix", "prefix", f"chunks {late}, trained without prefixes", without,
+            chunk_policy="receding", against="late-rtc",
+        ),
+        Variant("raw-weights", "ema", "raw weights", weights="model"),
+        Variant("no-shift", "crops", "images never shifted", _BY_NAME["no-shift"]),
+        Variant("clean-data", "noise", "demonstrations without pushes", _BY_NAME["clean-data"]),
+        Variant("regression", "head", "regression", _BY_NAME["regression"]),
+    ]  # fmt: skip
+
+
+def chosen_variants(only: Sequence[Group], delay_ms: float) -> list[Variant]:
+    """The default, and the rows of these groups."""
+    return [row for row in all_variants(delay_ms) if row.group is None or row.group in only]
+
+
+def trainings_of(variants: Sequence[Variant]) -> list[Training]:
+    """Those that the rows need, each once."""
+    return list(dict.fromkeys(row.training for row in variants))
