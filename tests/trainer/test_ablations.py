@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ import tyro
 from rich.console import Console
 
 from policy.errors import UsageError
+from tests.benchmarks.ablations import parts as parts_module
 from tests.benchmarks.ablations.__main__ import ablate, check
 from tests.benchmarks.ablations.estimate import Took, corrections
-from tests.benchmarks.ablations.parts import epochs_of, train_command
+from tests.benchmarks.ablations.parts import epochs_of, plan_parts, train_command
 from tests.benchmarks.ablations.settings import GROUPS, AblationArgs
 from tests.benchmarks.ablations.table import markdown, rows_of
 from tests.benchmarks.ablations.variants import (
@@ -24,6 +26,10 @@ from tests.benchmarks.ablations.variants import (
     chosen_variants,
     trainings_of,
 )
+from trainer import collect, sweep
+from trainer.collection import worker as collection_worker
+from trainer.evaluation import run_missing
+from trainer.evaluation import worker as evaluation_worker
 from trainer.settings import TrainArgs
 from trainer.train import check_flags
 
@@ -145,3 +151,59 @@ def test_the_plan_says_how_long_and_does_nothing(tmp_path):
     assert "train      14 parts left, 0 done, about " in text.getvalue()
     assert "min in all" in text.getvalue()
     assert not (tmp_path / "out").exists()
+
+
+class Inline(Executor):
+    """Runs jobs where they are submitted."""
+
+    size = 1
+
+    def submit(self, function, *args, **kwargs) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.mark.slow
+def test_everything_from_demonstrations_to_the_table_and_what_was_interrupted_goes_on(
+    tmp_path, monkeypatch, small_vision
+):
+    for module in (collect, run_missing):
+        monkeypatch.setattr(module, "simulation_workers", lambda *given: Inline())
+    monkeypatch.setattr(collection_worker, "_WORKER", {})
+    for module in (evaluation_worker, sweep):
+        monkeypatch.setattr(module, "_PLACE", type(module._PLACE)())
+    args = AblationArgs(
+        out=tmp_path / "out", only=("prefix", "ema", "noise"), tasks=("reach",), episodes=2, seeds=(0,), epochs=1,
+        demonstrations=4, size=32, hidden_dim=24, layers=1, batch_size=16, workers=1,
+    )  # fmt: skip
+    right = parts_module.evaluate
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts_module, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(args, Console(file=io.StringIO()))
+    monkeypatch.setattr(parts_module, "evaluate", right)
+    monkeypatch.setattr(parts_module, "collect", interrupted)  # done: neither is asked for again
+    monkeypatch.setattr(parts_module.train, "main", interrupted)
+    ablate(args, Console(file=io.StringIO()))
+    told = json.loads((args.out / "ablations.json").read_text())
+    assert {row["name"]: row["episodes"] for row in told["rows"]} == {
+        "default": 2, "no-prefix": 2, "late-rtc": 2, "late-receding": 2, "late-no-prefix": 2, "raw-weights": 2,
+        "clean-data": 2,
+    }  # fmt: skip
+    assert {run["training"] for run in told["trainings"]} == {"default", "no-prefix", "clean-data"}
+    assert all(run["validation_loss"] for run in told["trainings"])
+    finished = {(one["kind"], one["name"]) for one in told["wall_times"] if one["finished"]}
+    assert finished == {
+        (part.kind, part.name) for part in plan_parts(args, chosen_variants(args.only, 200.0))
+    }
+    ablate(args, Console(file=io.StringIO()))  # nothing is left to do
+    assert json.loads((args.out / "ablations.json").read_text()) == told
+    with pytest.raises(UsageError, match="choose another --out"):
+        ablate(dataclasses.replace(args, epochs=2), Console(file=io.StringIO()))
