@@ -112,7 +112,7 @@ class BackboneSpec(_Part):
     """A Hugging Face vision-language model in place of the network's own vision and text encoders."""
 
     name: str
-    """Directory, or repository on the Hugging Face Hub; a copy inside the bundle goes before it."""
+    """Of its directory, wherever that lies, or of its repository on the Hugging Face Hub."""
     revision: str | None = None
     """Commit on the hub; None for a directory."""
     sha256: str

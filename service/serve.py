@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import queue
 import signal
 from functools import partial
@@ -35,6 +36,8 @@ def main(argv: list[str]) -> int:
     """
     settings = read_settings(argv)
     flush_logs = configure_logs(settings.log_format, settings.log_level)
+    if settings.backbone_dir is not None:
+        os.environ["TINYVLA_BACKBONE_DIR"] = str(settings.backbone_dir)
     token, token_made = settings.token, False
     if token is None and not is_loopback(settings.host):
         token, token_made = make_token(), True

@@ -35,6 +35,8 @@ class ServeSettings:
     """Directory beneath which the admin token may load bundles; may be repeated. Default: none may be loaded so."""
     watch: Path | None = None
     """Directory whose bundles are served: loaded when they appear, swapped when they change; see docs/serving.md."""
+    backbone_dir: Path | None = None
+    """Directory with the directories of the vision-language models that bundles name, or one of these."""
     host: str = "127.0.0.1"
     """Address of all doors. On any but loopback a token is required, and made when none is given."""
     port: int = 8000
@@ -147,7 +149,11 @@ def _one_line(panel: str) -> str:
 
 
 def _check(settings: ServeSettings) -> None:
-    for flag, directories in (("--bundle-root", settings.bundle_root), ("--watch", (settings.watch,))):
+    for flag, directories in (
+        ("--bundle-root", settings.bundle_root),
+        ("--watch", (settings.watch,)),
+        ("--backbone-dir", (settings.backbone_dir,)),
+    ):
         for directory in directories:
             if directory is not None and not directory.is_dir():
                 raise UsageError(f"{flag} {directory}: no such directory")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from policy.networks.backbone.encoder import BackboneEncoder
-from policy.networks.backbone.files import find_backbone
+from policy.networks.backbone.files import find_backbone, seen_backbone
 from policy.networks.backbone.model import load_config
 from policy.networks.backbone.prompt import PROMPT, Prompt
 from policy.networks.network import PolicyNetwork
@@ -49,6 +49,12 @@ def choose_backbone(args: TrainArgs, spec: PolicySpec, device: torch.device) -> 
         lora_alpha=args.lora_alpha if args.lora_rank else 0,
         lora_targets=args.lora_targets if args.lora_rank else (),
     )
+
+
+def backbone_directory(spec: PolicySpec) -> str | None:
+    """Where a checkpoint finds the run's backbone on this machine; its contract, which travels, does not say."""
+    seen = None if spec.backbone is None else seen_backbone(spec.backbone.sha256)
+    return None if seen is None else str(seen)
 
 
 def prepare_backbone(args: TrainArgs, network: PolicyNetwork) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from policy.bundle import WEIGHTS, read_spec
 from policy.checksums import check_checksums, write_checksums
 from policy.errors import UsageError
+from policy.networks.backbone.files import expect_backbone
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.spec import PolicySpec
@@ -144,6 +145,8 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"the checkpoint at {directory} is damaged: {reason}") from error
+    if spec.backbone is not None and (place := state.get("backbone_directory")):
+        expect_backbone(spec.backbone.sha256, Path(place))
     return Checkpoint(spec=spec, network=network, state=state, **tensors)
 
 

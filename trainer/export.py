@@ -75,6 +75,10 @@ def export(args: ExportArgs) -> None:
     spec = write_bundle(args.out, network, spec, with_backbone=args.copy_backbone)
     size = sum(path.stat().st_size for path in args.out.rglob("*")) / 1e6
     print(f"{spec.label} in {args.out}: {size:.2f} MB; eager, ONNX and TorchScript replay the golden pair")
+    if spec.backbone is not None and spec.backbone.revision is None and not args.copy_backbone:
+        print(
+            f"where it is served, --backbone-dir says what {spec.backbone.name} lies in; --copy-backbone brings it"
+        )
 
 
 def main(argv: list[str]) -> int:

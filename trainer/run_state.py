@@ -21,6 +21,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "out",
         "dataset_dir",
         "init_from",
+        "backbone",  # its directory; which model it is stands in the contract
         "epochs",
         "patience",
         "fsdp",

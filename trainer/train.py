@@ -17,7 +17,7 @@ from policy.spec import PolicySpec
 from policy.text import text_encoder
 from trainer.augment import random_shift
 from trainer.auxiliary import Auxiliary
-from trainer.backbone_choice import choose_backbone, finish_backbone, prepare_backbone
+from trainer.backbone_choice import backbone_directory, choose_backbone, finish_backbone, prepare_backbone
 from trainer.calibration.curve import Kind, read_calibration
 from trainer.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from trainer.chunk_pictures import picture_of_chunks
@@ -121,6 +121,7 @@ class Trainer:
             "arguments": arguments_of(self.args),
             "data_hashes": self.data.hashes,
             "processes": self.processes.count,
+            "backbone_directory": backbone_directory(self.spec),
         }
         where = None if self.processes.rank else self.args.out / name
         save_checkpoint(where, self.network, self.ema.module, self.optimizer, self.spec, state)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from policy.errors import UsageError
+from policy.networks.backbone import files
 from policy.networks.backbone.encoder import is_token
-from policy.networks.backbone.files import find_backbone
+from policy.networks.backbone.files import find_backbone, find_recorded
 from policy.networks.backbone.model import load_config, open_backbone
 from policy.networks.backbone.prompt import PROMPT, Prompt
 from policy.networks.network import PolicyNetwork
+from policy.spec import BackboneSpec
 from policy.text import to_bytes
 from tests.tiny_backbones import KINDS, write_backbone
 
@@ -223,6 +226,47 @@ def test_a_backbone_that_was_altered_is_refused(see_through, spec, backbone_at, 
         stored.write(b" ")
     with pytest.raises(UsageError, match="SHA-256"):
         open_backbone(spec)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, see_through, spec, backbone_at, tmp_path) -> tuple[BackboneSpec, Path]:
+    """What a contract names, and where its directory lies on a machine that never saw it before."""
+    named = see_through(spec).backbone
+    assert named.name == backbone_at().name  # and not where that lies
+    shutil.copytree(backbone_at(), tmp_path / "models" / named.name)
+    monkeypatch.setattr(files, "_SEEN", {})
+    monkeypatch.delenv(files.DIRECTORY, raising=False)
+    return named, tmp_path / "models" / named.name
+
+
+def test_a_directory_that_lies_elsewhere_is_found_beneath_the_one_that_is_named(elsewhere, monkeypatch):
+    named, directory = elsewhere
+    with pytest.raises(UsageError, match=r"no such directory .* --backbone-dir or TINYVLA_BACKBONE_DIR$"):
+        find_recorded(named)
+    for told in (directory.parent, directory):
+        monkeypatch.setattr(files, "_SEEN", {})
+        monkeypatch.setenv(files.DIRECTORY, str(told))
+        assert find_recorded(named).directory == directory
+    monkeypatch.delenv(files.DIRECTORY)
+    assert find_recorded(named).directory == directory  # this process has seen it there
+
+
+def test_it_may_have_another_name_but_must_be_the_same_model(elsewhere, monkeypatch, backbone_at, tmp_path):
+    named, directory = elsewhere
+    monkeypatch.setenv(files.DIRECTORY, str(directory.rename(tmp_path / "renamed")))
+    assert find_recorded(named).directory == tmp_path / "renamed"
+    monkeypatch.setenv(files.DIRECTORY, str(backbone_at("llava")))
+    with pytest.raises(UsageError, match=r"llava holds another one than .* \(SHA-256 differs\)"):
+        find_recorded(named)
+
+
+def test_a_model_of_the_hub_may_lie_in_a_directory_too(elsewhere, monkeypatch):
+    named, directory = elsewhere
+    on_the_hub = named.model_copy(update={"name": f"no-one/{named.name}", "revision": "0" * 40})
+    with pytest.raises(UsageError, match="hf download"):
+        find_recorded(on_the_hub)
+    monkeypatch.setenv(files.DIRECTORY, str(directory.parent))
+    assert find_recorded(on_the_hub).directory == directory
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch
 
 import tinyvla
 from policy.errors import UsageError
-from policy.networks.backbone.files import find_backbone
+from policy.networks.backbone import files as backbone_files
+from policy.networks.backbone.files import find_backbone, find_recorded
 from tests.tiny_backbones import write_backbone
 from trainer import train
 from trainer.checkpoint import load_checkpoint
@@ -40,6 +41,8 @@ def test_a_run_through_a_frozen_backbone_learns_the_head_and_records_what_it_saw
 
     found = load_checkpoint(args.out / "best")
     assert found.spec.backbone.views == ("front",)
+    assert found.spec.backbone.name == backbone_at().name
+    assert str(backbone_at()) not in found.spec.model_dump_json()
     assert found.spec.backbone.sha256 == before
     assert found.spec.backbone.model_type == "qwen2_5_vl"
     assert found.spec.backbone.dtype == "fp32"  # as --precision says
@@ -74,6 +77,15 @@ def test_adapters_learn_and_are_averaged_while_the_backbone_stays(args, backbone
     rebuilt = load_checkpoint(args.out / "last").build("ema")
     for name in adapters:
         torch.testing.assert_close(rebuilt.state_dict()[name], averaged[name], atol=0, rtol=0)
+
+
+def test_a_checkpoint_finds_the_backbone_where_it_lay_and_its_contract_does_not_say(
+    args, backbone_at, monkeypatch
+):
+    Trainer(args).run()
+    monkeypatch.setattr(backbone_files, "_SEEN", {})  # as in another process
+    found = load_checkpoint(args.out / "last")
+    assert find_recorded(found.spec.backbone).directory == backbone_at()
 
 
 class Killed(Exception):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from policy.errors import UsageError
 from policy.networks.backbone.adapters import Adapters
-from policy.networks.backbone.files import BackboneFiles, find_backbone
+from policy.networks.backbone.files import BackboneFiles, find_recorded
 from policy.networks.backbone.prompt import Prompt
 from policy.spec import BackboneSpec, PolicySpec
 from policy.text import from_bytes
@@ -170,12 +170,12 @@ def open_backbone(spec: PolicySpec, copied: Path | None = None) -> Backbone:
         if known is None:
             if copied is not None and copied.is_dir():
                 files = BackboneFiles(str(copied), None, copied)
+                if files.sha256() != wanted.sha256:
+                    raise UsageError(
+                        f"backbone {copied} is not the one that this policy was trained with (SHA-256 differs)"
+                    )
             else:
-                files = find_backbone(wanted.name, wanted.revision, download=False)
-            if files.sha256() != wanted.sha256:
-                raise UsageError(
-                    f"backbone {files.name} is not the one that this policy was trained with (SHA-256 differs)"
-                )
+                files = find_recorded(wanted)
             # Loading draws random numbers, and a run must not depend on whether somebody loaded it before.
             with torch.random.fork_rng():
                 known = _LOADED[key] = Backbone(wanted, cameras, files)
