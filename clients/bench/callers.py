@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 import httpx
+import zmq
 
 from clients.bench.cases import Case
 from clients.client_options import ClientOptions
@@ -15,7 +16,7 @@ from clients.connect import connect
 from clients.retry import NEVER
 from policy.errors import TinyVLAError, UsageError
 from policy.observation import Observation
-from service.wire import json_codec, multipart_codec
+from service.wire import json_codec, multipart_codec, zmq_frames
 from service.wire.messages import ActRequest
 
 TIMEOUT_S = 30.0
@@ -55,6 +56,8 @@ def open_caller(case: Case, url: str, token: str | None, observation: Observatio
         from clients.bench.groot_caller import GrootCaller
 
         return GrootCaller(url, token, observation, TIMEOUT_S)
+    if case.door == "zmq-chunk":
+        return _bare_dealer(url, observation)
     return _openpi(url, token, observation)
 
 
@@ -87,6 +90,21 @@ def _plain_http(case: Case, url: str, token: str | None, observation: Observatio
         json_codec.decode_reply(response.content)
 
     return _Calls(call, client.close)
+
+
+def _bare_dealer(url: str, observation: Observation) -> Caller:
+    """The frames that our own client would send, made once; the answer's are not read."""
+    frames = zmq_frames.encode_request(ActRequest(observation), call_id=1)
+    context = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(url)
+
+    def call() -> None:
+        socket.send_multipart(frames)
+        socket.recv_multipart(copy=False)
+
+    return _Calls(call, lambda: context.destroy(linger=0))
 
 
 def _openpi(url: str, token: str | None, observation: Observation) -> Caller:

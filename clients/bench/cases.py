@@ -9,10 +9,15 @@ from typing import Literal, get_args
 from service.wire.images import ImageFormat
 
 Door = Literal["zmq", "http-msgpack", "http-json", "http-multipart", "openpi", "groot"]
-# Not doors of ours: a bare WebSocket server that sends the message back, or a chunk of actions, and does nothing else.
-Reference = Literal["echo", "echo-chunk"]
+# Not doors of ours: a bare WebSocket server that sends the message back, or a chunk of actions, and does nothing else;
+# a bare ROUTER that sends a chunk of actions.
+Reference = Literal["echo", "echo-chunk", "zmq-chunk"]
 DOORS: tuple[Door, ...] = get_args(Door)
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
+COMPARED_WITH: dict[Door | Reference, tuple[Reference, ...]] = {
+    "zmq": ("zmq-chunk",),
+    "openpi": ("echo", "echo-chunk"),
+}
 
 _ENCODINGS: dict[str, tuple[ImageFormat, ...]] = {
     "zmq": ("raw", "jpeg", "png"),
@@ -62,10 +67,10 @@ def cases_of(
     clients: Sequence[int],
     rates_hz: Sequence[float],
 ) -> list[Case]:
-    """Every combination that the doors can speak; openpi comes with the bare servers it is compared with."""
+    """Every combination that the doors can speak; some come with the bare servers they are compared with."""
     wanted: list[Door | Reference] = []
     for door in doors:
-        wanted += [*REFERENCES, door] if door == "openpi" else [door]
+        wanted += [*COMPARED_WITH.get(door, ()), door]
     return [
         Case(door, encoding, width, height, count, rate)
         for width, height in sizes

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from clients.bench.cases import Measurement
+from clients.bench.cases import COMPARED_WITH, Measurement
 
 
 def print_table(console: Console, measured: Sequence[Measurement]) -> None:
@@ -34,16 +34,15 @@ def print_table(console: Console, measured: Sequence[Measurement]) -> None:
 
 
 def comparisons(measured: Sequence[Measurement]) -> list[str]:
-    """openpi's door against bare servers, and many clients against one: each of the same run."""
+    """Doors against bare servers, and many clients against one: each of the same run."""
     by_case = {one.case: one for one in measured}
     lines: list[str] = []
     for one in measured:
-        if one.case.door == "openpi":
-            for door in ("echo", "echo-chunk"):
-                bare = by_case.get(replace(one.case, door=door))
-                if bare is not None:
-                    more = one.p50_ms - bare.p50_ms
-                    lines.append(f"{one.case}: p50 {more:+.3f} ms against the bare WebSocket server ({door})")
+        for reference in COMPARED_WITH.get(one.case.door, ()):
+            bare = by_case.get(replace(one.case, door=reference))
+            if bare is not None:
+                more = one.p50_ms - bare.p50_ms
+                lines.append(f"{one.case}: p50 {more:+.3f} ms against the bare server ({reference})")
         alone = by_case.get(replace(one.case, clients=1))
         if one.case.clients > 1 and alone is not None and alone.per_second:
             lines.append(f"{one.case}: {one.per_second / alone.per_second:.2f}x the throughput of one client")

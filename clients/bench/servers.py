@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, cast
 
-from clients.bench.cases import REFERENCES, Door, Reference
+from clients.bench.cases import COMPARED_WITH, Door, Reference
 from clients.bench.settings import BenchSettings
 from policy.errors import UsageError
 
@@ -46,9 +46,8 @@ def servers(settings: BenchSettings) -> Iterator[Addresses]:
             url = {"zmq": zmq, "groot": groot}.get(door, http)
             if url is not None:
                 by_door[door] = url
-            if door == "openpi":
-                for kind in REFERENCES:
-                    by_door[kind] = stack.enter_context(_reference(kind))
+            for kind in COMPARED_WITH.get(door, ()):
+                by_door[kind] = stack.enter_context(_reference(kind))
         yield Addresses(http, by_door)
 
 
@@ -76,13 +75,11 @@ def _own_server(settings: BenchSettings) -> Iterator[tuple[str, str, str]]:
 
 @contextlib.contextmanager
 def _reference(kind: Reference) -> Iterator[str]:
-    with _process(
-        ["clients.bench.echo_server", "echo" if kind == "echo" else "chunk"], os.environ
-    ) as process:
+    with _process(["clients.bench.echo_server", kind], os.environ) as process:
         port = cast(TextIO, process.stdout).readline().strip()
         if not port:
             raise UsageError(f"the bare server did not start: {cast(TextIO, process.stderr).read()[-300:]}")
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'tcp' if kind == 'zmq-chunk' else 'http'}://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ class BenchSettings:
 
     Without --server a server of its own is started, with a policy that does nothing (transport only), one that takes
     --null-ms, or the one in --bundle. Every client is a process of its own; latency is what a robot would see, from the
-    observation in memory to the actions in memory. The openpi door is measured beside bare WebSocket servers.
+    observation in memory to the actions in memory. The ZeroMQ and openpi doors are measured beside bare servers.
     """
 
     doors: tuple[Door, ...] = DOORS
