@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from policy.networks.network import PolicyNetwork
 from policy.normalize import from_unit
 from policy.spec import ActionSpec, PolicySpec
+from trainer.auxiliary import Auxiliary
 from trainer.drawn_chunks import drawn_chunks
-from trainer.losses import Example
+from trainer.loader import Samples
+from trainer.losses import Example, to_example
 
+_SAMPLES = 4
 _DRAWS = 3  # chunks a sample: how far they lie apart is part of what one wants to see
+
+
+def picture_of_samples(
+    network: PolicyNetwork, spec: PolicySpec, samples: Samples, auxiliary: Auxiliary, device: torch.device
+) -> np.ndarray:
+    """`picture_of_chunks` of the same few samples every time, from the first to the last."""
+    rows = np.unique(np.linspace(0, len(samples) - 1, _SAMPLES).round().astype(int))
+    example = to_example(samples.batch(rows), spec, auxiliary.index, auxiliary.stats, device)
+    return picture_of_chunks(network, spec, example)
 
 
 def picture_of_chunks(network: PolicyNetwork, spec: PolicySpec, example: Example) -> np.ndarray:

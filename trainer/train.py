@@ -15,36 +15,33 @@ from policy.networks.network import PolicyNetwork
 from policy.runtimes.torch_device import torch_device
 from policy.spec import PolicySpec
 from policy.text import text_encoder
-from trainer.augment import random_shift
 from trainer.auxiliary import Auxiliary
 from trainer.backbone_choice import backbone_directory, choose_backbone, finish_backbone, prepare_backbone
 from trainer.calibration.curve import Kind, read_calibration
 from trainer.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
-from trainer.chunk_pictures import picture_of_chunks
+from trainer.chunk_pictures import picture_of_samples
 from trainer.closed_loop import ClosedLoop
 from trainer.contract import environment_units, make_spec
 from trainer.device import peak_memory_mb, wants_bf16
 from trainer.ema import EMA, ShardedEMA
 from trainer.epoch_report import EpochReport
-from trainer.loader import batches_per_epoch, prefetch, rows_of_batch
-from trainer.losses import Corruption, Example, Losses, compute_losses, draw_corruption, to_example
+from trainer.loader import batches_per_epoch, prefetch
+from trainer.losses import Corruption, Example, Losses, compute_losses
 from trainer.network_choice import choose_network
 from trainer.optimizer import learning_rate, make_optimizer
+from trainer.optimizer_step import OptimizerStep
 from trainer.parallel import join
 from trainer.run_log import RunLog
 from trainer.run_state import Progress, arguments_of, check_same_run
 from trainer.settings import TrainArgs, check_flags, with_preset
-from trainer.shards import whole
 from trainer.start_weights import start_from
 from trainer.step_log import StepLog
+from trainer.training_batch import training_batch
 from trainer.training_data import open_training_data
 from trainer.validation import Validation, validate
 
-# This many unusable batches in a row are no accident.
-_MAX_CONSECUTIVE_NAN = 20
 _DEBUG_BATCHES = 4
 _VALIDATION_SAMPLES = 2048
-_PICTURED_SAMPLES = 4
 
 
 class Trainer:
@@ -85,7 +82,6 @@ class Trainer:
         self.steps_per_epoch = -(-self.per_epoch // self.per_step)
         self.total_steps = resolved.epochs * self.steps_per_epoch
         self.progress = Progress()
-        self._spoilt = False
         self.calibration = None if args.calibration is None else read_calibration(args.calibration)
         self.step_log = StepLog(
             self.spec.sampler.train_steps if self.spec.sampler else None, self.processes.count
@@ -102,6 +98,9 @@ class Trainer:
         self.optimizer = make_optimizer(self.network, resolved.lr, args.weight_decay)
         if found is not None:
             restore_optimizer(self.optimizer, self.network, found.optimizer)
+        self._optimizer_step = OptimizerStep(
+            self.network, self.ema, self.optimizer, self.progress, self._rate, args.max_grad_norm
+        )
 
     def _resume(self) -> Checkpoint:
         where = self.args.out / "last"
@@ -128,21 +127,9 @@ class Trainer:
 
     def prepared(self, number: int) -> tuple[Example, Corruption]:
         """Training batch `number`, augmented and with its noise drawn."""
-        args, samples = self.args, self.data.train
-        epoch, within = divmod(number, self.per_epoch)
-        place = epoch * batches_per_epoch(len(samples), args.batch_size) + within
-        rows = rows_of_batch(place, len(samples), args.batch_size, args.seed)
-        batch = samples.batch(rows)
-        rng = np.random.default_rng([args.seed, number, 1])
-        batch = dataclasses.replace(batch, images=random_shift(batch.images, args.shift, rng))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        corruption = draw_corruption(
-            generator, len(rows), args.draws, self.spec, prefix_probability=args.prefix_probability,
-            state_noise=args.state_noise, state_dropout=args.state_dropout, prefix_noise=args.prefix_noise,
-            sensor_dropout=args.sensor_dropout,
-        )  # fmt: skip
-        example = to_example(batch, self.spec, self.auxiliary.index, self.auxiliary.stats, self.device)
-        return example, corruption.to(self.device)
+        return training_batch(
+            number, self.per_epoch, self.data.train, self.spec, self.auxiliary, self.args, self.device
+        )
 
     def _losses(self, example: Example, corruption: Corruption) -> Losses:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -173,7 +160,7 @@ class Trainer:
                 total = losses.action + args.auxiliary_weight * losses.auxiliary
                 told = [float(x.detach()) * counts for x in (total, losses.action, losses.auxiliary)]
                 summed, action, auxiliary = processes.total(told)
-                usable = self._finite(summed)
+                usable = self._optimizer_step.finite(summed)
                 if usable or processes.count > 1:
                     (total / args.grad_accum if counts else total * 0).backward()
             if usable:
@@ -182,51 +169,23 @@ class Trainer:
                 progress.sums["n"] += progress.batches - first
                 if counts:
                     self.step_log.add(losses, corruption.timestep, len(example.state))
-            self._spoilt |= not usable and processes.count > 1
+            if not usable and processes.count > 1:
+                self._optimizer_step.spoil()
             if complete:
-                self._step(log, progress.steps % args.log_every == 0 or within == 0)
+                self._optimizer_step.take(lambda: self._tell_step(log))
                 if args.save_every and progress.steps % args.save_every == 0 and within:
                     self.save("last")
         return (progress.batches - start) * args.batch_size / (time.perf_counter() - started)
 
-    def _finite(self, value: float) -> bool:
-        """False for a loss or gradient to skip; stops the run when nothing else came since the last step taken."""
-        progress = self.progress
-        if math.isfinite(value):
-            return True
-        progress.skipped += 1
-        progress.consecutive_nan += 1
-        if progress.consecutive_nan >= _MAX_CONSECUTIVE_NAN:
-            raise UsageError(
-                f"the loss was not finite {_MAX_CONSECUTIVE_NAN} times in a row at step {progress.steps}: the weights "
-                f"have diverged (learning rate {self._rate(progress.steps):.1e}; try a tenth) or the data hold "
-                "extreme values"
-            )
-        return False
-
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.total_steps, self.args.lr, self.args.warmup_ratio)
 
-    def _step(self, log: RunLog, tells: bool) -> None:
-        progress = self.progress
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(progress.steps)
-        progress.steps += 1
-        if self._spoilt:  # several processes cannot tell a broken batch's gradient from the others'
-            self.optimizer.zero_grad(set_to_none=True)
-            self._spoilt = False
-        if all(p.grad is None for p in self.network.parameters()):
-            return  # every batch of this step was skipped
-        if tells:
-            told = {**self.step_log.entry(self.network), "step/learning_rate": self._rate(progress.steps - 1)}
-            log.scalars(told, progress.steps)
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.args.max_grad_norm))
-        if self._finite(float(norm)):
-            self.optimizer.step()
-            self.ema.update(self.network, progress.steps)
-            progress.sums["grad"] += float(norm)
-            progress.consecutive_nan = 0
-        self.optimizer.zero_grad(set_to_none=True)
+    def _tell_step(self, log: RunLog) -> None:
+        """Every `--log-every` steps from the first on, and at the end of an epoch."""
+        steps = self.progress.steps
+        if (steps - 1) % self.args.log_every == 0 or self.progress.batches % self.per_epoch == 0:
+            told = {**self.step_log.entry(self.network), "step/learning_rate": self._rate(steps - 1)}
+            log.scalars(told, steps)
 
     def validate(self) -> Validation:
         """Judge the averaged weights on held-out episodes."""
@@ -256,15 +215,11 @@ class Trainer:
         )
 
     def _picture(self, log: RunLog) -> None:
-        """Chunks over the demonstrated ones, of the same few samples every time."""
         samples = self.data.held_out if len(self.data.held_out) else self.data.train
-        rows = np.unique(np.linspace(0, len(samples) - 1, _PICTURED_SAMPLES).round().astype(int))
-        example = to_example(
-            samples.batch(rows), self.spec, self.auxiliary.index, self.auxiliary.stats, self.device
-        )
-        network = self.ema.module
+        network = self.ema.module  # every process asks for it; one draws
         if self.processes.rank == 0:
-            log.picture("chunks", picture_of_chunks(network, self.spec, example), self.progress.steps)
+            picture = picture_of_samples(network, self.spec, samples, self.auxiliary, self.device)
+            log.picture("chunks", picture, self.progress.steps)
 
     def run(self) -> None:
         """Train to the end, or until patience runs out."""
