@@ -36,7 +36,7 @@ class Backend(Protocol):
         self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
     ) -> np.ndarray:
         """`see` and `fuse` in one, where a bundle has one graph for both."""
-        ...
+        return self.fuse(self.see(images, tokens), state, sensors)
 
     def denoise(
         self, chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray, context: np.ndarray

@@ -32,12 +32,11 @@ def run_zmq() -> None:
 
 async def run(kind: str) -> None:
     """Serve until the process ends."""
-    actions = _ACTIONS
     form = {
         b"__ndarray__": True,
-        b"data": actions.tobytes(),
-        b"dtype": actions.dtype.str,
-        b"shape": actions.shape,
+        b"data": _ACTIONS.tobytes(),
+        b"dtype": _ACTIONS.dtype.str,
+        b"shape": _ACTIONS.shape,
     }
     chunk = msgpack.packb({"actions": form})
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from policy.errors import UsageError
+from policy.loaded import Backend
 from policy.networks.backbone.files import BUNDLED
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
@@ -17,7 +18,7 @@ from policy.runtimes.torch_replay import denoiser
 from policy.spec import PolicySpec
 
 
-class EagerBackend:
+class EagerBackend(Backend):
     """Runs a `PolicyNetwork` as it is."""
 
     name = "eager"
@@ -58,12 +59,6 @@ class EagerBackend:
         return (
             self._network.encoder.fuse_known(*to_tensors([seen, state, *sensors], self._device)).cpu().numpy()
         )
-
-    def encode(
-        self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
-    ) -> np.ndarray:
-        """See `policy.loaded.Backend`."""
-        return self.fuse(self.see(images, tokens), state, sensors)
 
     def denoise(
         self, chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray, context: np.ndarray

@@ -19,7 +19,7 @@ from policy.spec import PolicySpec
 _ADAPTERS = "encoder.lora."
 
 
-class BackboneBackend:
+class BackboneBackend(Backend):
     """`see` by the backbone with the bundle's adapters, everything else by `head`."""
 
     splits = True
@@ -48,12 +48,6 @@ class BackboneBackend:
     def fuse(self, seen: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]) -> np.ndarray:
         """See `policy.loaded.Backend`."""
         return self._head.fuse(seen, state, sensors)
-
-    def encode(
-        self, images: np.ndarray, tokens: np.ndarray, state: np.ndarray, sensors: Sequence[np.ndarray]
-    ) -> np.ndarray:
-        """See `policy.loaded.Backend`."""
-        return self.fuse(self.see(images, tokens), state, sensors)
 
     def denoise(
         self, chunk: np.ndarray, timestep: np.ndarray, prefix_length: np.ndarray, context: np.ndarray

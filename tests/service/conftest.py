@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import zmq
 
+from clients.client import PolicyClient
+from clients.connect import connect as connect_client
 from policy.null import NullPolicy, null_spec
 from policy.observation import Observation, Prediction, SampleOptions
 from policy.spec import PolicySpec, SensorSpec
@@ -105,6 +107,14 @@ def server(everything: PolicySpec) -> Iterator[RunningServer]:
     """A server shared by the tests that leave no trace in it."""
     with RunningServer(lambda: NullPolicy(everything)) as running:
         yield running
+
+
+@pytest.fixture(params=["http", "zmq"])
+def client(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[PolicyClient]:
+    """Our own client of either door."""
+    made = connect_client(server.http_url if request.param == "http" else server.zmq_url)
+    yield made
+    made.close()
 
 
 @pytest.fixture

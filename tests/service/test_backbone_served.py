@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from clients.client import PolicyClient
-from clients.connect import connect
 from policy.bundle import load_bundle, read_golden
 from policy.export.write_bundle import write_bundle
 from policy.networks.backbone.files import find_backbone
@@ -48,13 +47,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, backbone_at: Callable[..., 
 def server(bundle: Path) -> Iterator[RunningServer]:
     with RunningServer(lambda: load_bundle(bundle, "onnx", "cpu", 1)) as running:
         yield running
-
-
-@pytest.fixture(params=["http", "zmq"])
-def client(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[PolicyClient]:
-    made = connect(server.http_url if request.param == "http" else server.zmq_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from clients.client import PolicyClient
-from clients.connect import connect
 from policy.bundle import load_bundle, read_golden
 from policy.observation import SampleOptions
 from service.running import RunningServer
@@ -23,13 +22,6 @@ pytestmark = pytest.mark.slow
 def server() -> Iterator[RunningServer]:
     with RunningServer(lambda: load_bundle(DEFAULT_BUNDLE, "auto", "cpu", 1)) as running:
         yield running
-
-
-@pytest.fixture(params=["http", "zmq"])
-def client(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[PolicyClient]:
-    made = connect(server.http_url if request.param == "http" else server.zmq_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

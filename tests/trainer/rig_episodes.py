@@ -1,8 +1,6 @@
-"""Needle rig episodes made by hand, and a pool that runs jobs at once: for tests of what is done with them."""
+"""Needle rig episodes made by hand: for tests of what is done with them."""
 
 from __future__ import annotations
-
-from concurrent.futures import Executor, Future
 
 from clients.rig_sim.stages import EpisodeMetrics
 from trainer.evaluation.rig_rollout import RigEpisode
@@ -20,15 +18,3 @@ def episode(
     ).to_json()  # fmt: skip
     own = {"actor": actor, "episode": number, "seed": 1000 + number, "chunks": 60, "inference_ms": 20.0}
     return RigEpisode(**{**told, **own, **values})
-
-
-class Inline(Executor):
-    """Runs jobs where they are submitted."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        pass
-
-    def submit(self, function, *args, **kwargs) -> Future:
-        future: Future = Future()
-        future.set_result(function(*args, **kwargs))
-        return future

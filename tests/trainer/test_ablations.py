@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from tests.benchmarks.ablations.variants import (
     chosen_variants,
     trainings_of,
 )
+from tests.trainer.inline import Inline
 from trainer import collect, sweep
 from trainer.collection import worker as collection_worker
 from trainer.evaluation import run_missing
@@ -153,26 +153,12 @@ def test_the_plan_says_how_long_and_does_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-class Inline(Executor):
-    """Runs jobs where they are submitted."""
-
-    size = 1
-
-    def submit(self, function, *args, **kwargs) -> Future:
-        future: Future = Future()
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
 @pytest.mark.slow
 def test_everything_from_demonstrations_to_the_table_and_what_was_interrupted_goes_on(
     tmp_path, monkeypatch, small_vision
 ):
     for module in (collect, run_missing):
-        monkeypatch.setattr(module, "simulation_workers", lambda *given: Inline())
+        monkeypatch.setattr(module, "simulation_workers", Inline)
     monkeypatch.setattr(collection_worker, "_WORKER", {})
     for module in (evaluation_worker, sweep):
         monkeypatch.setattr(module, "_PLACE", type(module._PLACE)())

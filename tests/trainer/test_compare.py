@@ -20,7 +20,8 @@ from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.null import NullPolicy, null_spec
 from policy.observation import Observation
-from tests.trainer.rig_episodes import Inline, episode
+from tests.trainer.inline import Inline
+from tests.trainer.rig_episodes import episode
 from trainer import compare as module
 from trainer import evaluate as evaluate_module
 from trainer import evaluate_needle_rig as rig_module

@@ -17,7 +17,8 @@ from clients.rig_sim.parameters import DEFAULT_FILE, load_parameters
 from clients.robots.needle_rig_contract import SENSOR, SENSOR_WINDOW, rig_spec
 from policy.errors import UsageError
 from policy.null import NullPolicy, null_spec
-from tests.trainer.rig_episodes import Inline, episode
+from tests.trainer.inline import Inline
+from tests.trainer.rig_episodes import episode
 from trainer import evaluate_needle_rig as module
 from trainer.evaluate_needle_rig import evaluate_needle_rig
 from trainer.evaluation import rig_worker, run_missing

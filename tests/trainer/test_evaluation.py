@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from clients.robots.metaworld_tasks import BUNDLED_TASKS, DIFFICULTY, TASKS
 from policy.errors import UsageError
 from policy.null import NullPolicy, null_spec
 from policy.spec import StateSpec
+from tests.trainer.inline import Inline
 from trainer import evaluate as module
 from trainer.collection.attempts import attempt_seed
 from trainer.evaluate import evaluate
@@ -124,21 +124,6 @@ def test_no_goal_of_the_evaluation_was_ever_drawn_for_training():
 def test_every_actor_faces_the_same_goals_and_every_task_others():
     assert episode_seed(0, "reach", 3) == episode_seed(0, "reach", 3)
     assert len({episode_seed(s, t, e) for s in (0, 1) for t in ("reach", "push") for e in (0, 1)}) == 8
-
-
-class Inline(Executor):
-    """Runs jobs where they are submitted."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        pass
-
-    def submit(self, function, *args, **kwargs) -> Future:
-        future: Future = Future()
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
 
 
 @pytest.fixture
