@@ -16,7 +16,7 @@ from service.intake import Intake
 from service.request_id import begin, current
 from service.router import Frames, Pending
 from service.wire import zmq_frames
-from service.wire.values import MAX_NAME, as_text, malformed
+from service.wire.values import as_name, malformed
 
 _FIELDS = {"reset": {"session"}, "spec": {"policy"}, "ping": set[str]()}
 
@@ -61,12 +61,12 @@ class NativeTalk:
                 raise malformed(key, f"only {sorted(_FIELDS[call.op])} with {call.op}", "an unknown field")
         if call.op == "spec":
             name = call.fields.get("policy")
-            policy = engine.named(None if name is None else as_text(name, "policy", limit=MAX_NAME))
+            policy = engine.named(None if name is None else as_name(name, "policy"))
             return {"policy": policy.label, "spec": policy.spec.model_dump(mode="json")}
         if call.op == "reset":
             session = call.fields.get("session")
             if session is not None:
-                engine.forget_session(as_text(session, "session", limit=MAX_NAME))
+                engine.forget_session(as_name(session, "session"))
             return {}
         try:
             return {"ready": True, "policy": engine.policy.label}

@@ -17,7 +17,7 @@ from service.dropin.aliases import Aliases
 from service.dropin.peer_arrays import PeerArrays, as_vector, is_image
 from service.wire.messages import ActRequest
 from service.wire.request_map import FIELDS, read_request
-from service.wire.values import MAX_NAME, as_text, shown
+from service.wire.values import as_name, shown
 
 # Fields of ours that a peer's client may add to its own message.
 OPTIONS = tuple(f for f in FIELDS if f not in ("images", "state", "sensors", "prefix", "instruction"))
@@ -40,7 +40,7 @@ class Habits:
 def policy_named(flat: Mapping[str, object]) -> str | None:
     """The policy that a peer's message asks for, which hardly any does."""
     name = flat.get("policy")
-    return None if name is None else as_text(name, "policy", limit=MAX_NAME)
+    return None if name is None else as_name(name, "policy")
 
 
 def peer_request(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 import numpy as np
 
+from policy.errors import TinyVLAError
 from policy.observation import Observation, SampleOptions
 from service.wire.images import ImageFormat, encode_image
 from service.wire.messages import ActRequest
-from service.wire.values import MAX_NAME, as_int, as_map, as_number, as_text, malformed, shown
+from service.wire.values import MAX_NAME, as_int, as_map, as_name, as_number, as_text, malformed, shown
 
 FIELDS = (
     "policy",
@@ -32,7 +33,11 @@ FIELDS = (
     "expects",
     "vl_max_age_ms",
 )
+_KNOWN = frozenset(FIELDS)
 _MAX_STREAMS = 64  # cameras or sensors of one robot
+
+Value = TypeVar("Value")
+Default = TypeVar("Default")
 
 
 class ArrayReader(Protocol):
@@ -80,42 +85,30 @@ def read_request(fields: Mapping[str, object], arrays: ArrayReader) -> ActReques
     Raises:
         TinyVLAError: `malformed`, naming the field; or what decoding an image raises.
     """
-    for key in fields:
-        if key not in FIELDS:
-            close = difflib.get_close_matches(key[:MAX_NAME], FIELDS, 1)
-            known = f"{close[0]}, perhaps" if close else f"one of {', '.join(FIELDS)}"
-            raise malformed(key, known, "an unknown field")
-    given = {key: value for key, value in fields.items() if value is not None}
+    if not _KNOWN.issuperset(fields):
+        raise _unknown(next(key for key in fields if key not in _KNOWN))
     for key, what in (("images", "a map from camera name to image"), ("state", "an array of numbers")):
-        if key not in given:
+        if fields.get(key) is None:
             raise malformed(key, what, "nothing")
-
-    def text(key: str) -> str | None:
-        return as_text(given[key], key, limit=MAX_NAME) if key in given else None
-
-    def integer(key: str) -> int | None:
-        return as_int(given[key], key) if key in given else None
-
-    def number(key: str) -> float | None:
-        return as_number(given[key], key) if key in given else None
 
     # Scalars first: a request that is refused for one of them should not cost the decoding of its images.
     options = SampleOptions(
-        ddim_steps=integer("ddim_steps"),
-        sampler=_sampler(given.get("sampler", "ddim")),
-        seed=integer("seed"),
-        prefix=arrays.array(given["prefix"], "prefix") if "prefix" in given else None,
-        samples=as_int(given.get("samples", 1), "samples"),
+        ddim_steps=_given(fields, "ddim_steps", as_int),
+        sampler=_sampler(fields.get("sampler")),
+        seed=_given(fields, "seed", as_int),
+        prefix=_given(fields, "prefix", arrays.array),
+        samples=_given(fields, "samples", as_int, 1),
     )
-    instruction = as_text(given.get("instruction", ""), "instruction")
-    policy, session, expects = text("policy"), text("session"), text("expects")
-    seq, timestamp_ns = integer("seq"), integer("timestamp_ns")
-    deadline_ms, vl_max_age_ms = number("deadline_ms"), number("vl_max_age_ms")
+    instruction = _given(fields, "instruction", as_text, "")
+    policy, session, expects = (_given(fields, key, as_name) for key in ("policy", "session", "expects"))
+    seq, timestamp_ns = _given(fields, "seq", as_int), _given(fields, "timestamp_ns", as_int)
+    deadline_ms = _given(fields, "deadline_ms", as_number)
+    vl_max_age_ms = _given(fields, "vl_max_age_ms", as_number)
     if vl_max_age_ms is not None and vl_max_age_ms < 0:
         raise malformed("vl_max_age_ms", "a number from 0", shown(vl_max_age_ms))
-    state = arrays.array(given["state"], "state")
-    sensors = as_map(given.get("sensors", {}), "sensors", limit=_MAX_STREAMS)
-    images = as_map(given["images"], "images", limit=_MAX_STREAMS)
+    state = arrays.array(fields["state"], "state")
+    sensors = _given(fields, "sensors", _streams, {})
+    images = _streams(fields["images"], "images")
     return ActRequest(
         observation=Observation(
             images={name: arrays.image(value, f"images.{name}") for name, value in images.items()},
@@ -164,7 +157,30 @@ def write_request(request: ActRequest, arrays: ArrayWriter) -> dict[str, object]
     return {key: value for key, value in fields.items() if value is not None}
 
 
+def _given(
+    fields: Mapping[str, object],
+    key: str,
+    read: Callable[[object, str], Value],
+    default: Default = None,  # type: ignore[assignment]
+) -> Value | Default:
+    """A field that may be left out, or told by null."""
+    value = fields.get(key)
+    return default if value is None else read(value, key)
+
+
+def _streams(value: object, field: str) -> dict[str, object]:
+    return as_map(value, field, limit=_MAX_STREAMS)
+
+
+def _unknown(key: str) -> TinyVLAError:
+    close = difflib.get_close_matches(key[:MAX_NAME], FIELDS, 1)
+    known = f"{close[0]}, perhaps" if close else f"one of {', '.join(FIELDS)}"
+    return malformed(key, known, "an unknown field")
+
+
 def _sampler(value: object) -> Literal["ddim", "ddpm"]:
+    if value is None:
+        return "ddim"
     if value not in ("ddim", "ddpm"):
         raise malformed("sampler", "'ddim' or 'ddpm'", shown(value))
     return cast(Literal["ddim", "ddpm"], value)

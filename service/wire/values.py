@@ -64,9 +64,14 @@ def as_text(value: object, field: str, *, limit: int = MAX_TEXT) -> str:
         raise malformed(field, "text", shown(value))
     if len(value) > limit:
         raise malformed(field, f"at most {limit} characters", f"{len(value)} characters")
-    if encodable(value) != value:
+    if not value.isascii() and encodable(value) != value:
         raise malformed(field, "text that UTF-8 can hold", "a lone surrogate")
     return value
+
+
+def as_name(value: object, field: str) -> str:
+    """Text of at most `MAX_NAME` characters: what names a policy or a session."""
+    return as_text(value, field, limit=MAX_NAME)
 
 
 def as_int(value: object, field: str) -> int:
