@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from clients.lerobot_v3 import EpisodeArrays, SensorFacts, SensorStream
@@ -12,7 +14,9 @@ from clients.robots.needle_rig_contract import SENSOR, sensor_spec
 from trainer.expert import Attempt
 from trainer.expert_needle_rig import Perturbation, expert_action
 
-# Control steps recorded after success, so that a demonstration also shows staying at depth.
+Until = Literal["success", "aligned"]
+
+# Control steps recorded after the end is reached, so that a demonstration also shows staying at depth.
 _LINGER_STEPS = (10, 31)
 
 
@@ -23,7 +27,14 @@ def sensor_facts() -> dict[str, SensorFacts]:
 
 
 def demonstrate_needle_rig(
-    sim: NeedleRigSim, renderer: RigRenderer, seed: int, *, noise: float, frame_every: int, quality: int
+    sim: NeedleRigSim,
+    renderer: RigRenderer,
+    seed: int,
+    *,
+    noise: float,
+    frame_every: int,
+    quality: int,
+    until: Until = "success",
 ) -> Attempt:
     """Roll the expert out; same arguments, same bytes. A failed attempt has no episode.
 
@@ -31,6 +42,7 @@ def demonstrate_needle_rig(
         noise: largest push, as a fraction of the action's limit; the pushed action is executed, the clean one stored.
         frame_every: control steps (1/20 s) per recorded frame.
         quality: of the JPEGs.
+        until: a little after what it ends: after success, or after the needle is aligned above the trocar.
     """
     rng = np.random.default_rng(seed)
     sim.reset(int(rng.integers(2**31)))
@@ -53,7 +65,8 @@ def demonstrate_needle_rig(
             sim.step(executed[-1])
         if sim.done and not sim.success:
             return Attempt(False, None)
-        if sim.success and ends_at is None:
+        reached = sim.success if until == "success" else sim.core.stages.metrics().aligned
+        if reached and ends_at is None:
             ends_at = sim.steps + linger
     times, values = sim.stream()
     metrics = sim.core.stages.metrics()

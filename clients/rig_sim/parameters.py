@@ -144,6 +144,7 @@ class Cameras:
     quality: int
     distance: float
     span: float
+    close_span: float
     overview_span: float
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 
@@ -11,24 +12,25 @@ from clients.rig_sim.kinematics import ArmKinematics
 from clients.rig_sim.layout import nominal_entry
 from clients.rig_sim.parameters import RigParameters
 
+Span = Literal["span", "close_span", "overview_span"]
+
 # Radii of the arm's links, mm; looks only.
 _LINK_RADII = (38.0, 30.0, 28.0, 24.0, 18.0, 15.0)
 # Of each view: azimuth and elevation from the trocar, degrees (0: from the arm's far side, 90: from the eye's crown),
-# and whether it is the overview.
-_VIEWS = (
-    ("view1", 5.0, 12.0, False),
-    ("view2", -60.0, 12.0, False),
-    ("view3", -20.0, 68.0, False),
-    ("view4", -150.0, 25.0, False),
-    ("view5", -30.0, 30.0, True),
+# which span it has, and what it looks at: so many times as far from the globe's middle as the nominal entry.
+_VIEWS: tuple[tuple[str, float, float, Span, float], ...] = (
+    ("view1", 5.0, 12.0, "span", 1.1),
+    ("view2", -60.0, 12.0, "close_span", 1.04),
+    ("view3", -20.0, 68.0, "span", 1.1),
+    ("view4", -150.0, 25.0, "close_span", 1.04),
+    ("view5", -30.0, 30.0, "overview_span", 1.1),
 )
 
 
 def scene_xml(parameters: RigParameters) -> str:
     """The model; everything that changes with an episode is set on it afterwards."""
     cameras = parameters.cameras
-    focus = nominal_entry(parameters) * 1.1
-    eyes = "\n".join(_camera(parameters, focus, *view) for view in _VIEWS)
+    eyes = "\n".join(_camera(parameters, *view) for view in _VIEWS)
     return f"""
 <mujoco model="needle rig">
   <compiler angle="radian" boundmass="1" boundinertia="1"/>
@@ -73,11 +75,12 @@ def scene_xml(parameters: RigParameters) -> str:
 
 
 def _camera(
-    parameters: RigParameters, focus: np.ndarray, name: str, azimuth: float, elevation: float, wide: bool
+    parameters: RigParameters, name: str, azimuth: float, elevation: float, of: Span, out: float
 ) -> str:
     cameras = parameters.cameras
-    distance = cameras.distance * (1.6 if wide else 1.0)
-    span = cameras.overview_span if wide else cameras.span
+    focus = nominal_entry(parameters) * out
+    distance = cameras.distance * (1.6 if of == "overview_span" else 1.0)
+    span = getattr(cameras, of)
     az, el = math.radians(azimuth), math.radians(elevation)
     back = np.array([math.cos(el) * math.cos(az), math.cos(el) * math.sin(az), math.sin(el)])
     right = np.cross([0.0, 0.0, 1.0], back)

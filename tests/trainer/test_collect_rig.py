@@ -90,6 +90,17 @@ def test_a_demonstration_says_what_it_came_to(episode: EpisodeArrays) -> None:
     assert episode.extra["gauge"] in ("23G", "25G")
 
 
+def test_a_demonstration_of_aligning_is_the_beginning_of_one_of_inserting(stage) -> None:
+    whole = shown(stage, 5, 1.0).episode
+    short = demonstrate_needle_rig(*stage, 5, noise=1.0, frame_every=4, quality=95, until="aligned").episode
+    assert whole is not None
+    assert short is not None
+    assert len(short) < len(whole) / 2
+    np.testing.assert_array_equal(short.action, whole.action[: len(short)])
+    assert short.extra["metrics"]["aligned"] is True
+    assert short.extra["metrics"]["success"] is False
+
+
 @pytest.mark.slow
 def test_a_collection_trains(tmp_path: Path) -> None:
     small = tmp_path / "small.toml"
@@ -126,6 +137,9 @@ def test_flags_of_the_other_robot_are_told(tmp_path: Path) -> None:
         collect(args)
     args = CollectArgs(out=tmp_path / "rig", robot="needle-rig", cameras=("corner4",))
     with pytest.raises(UsageError, match="no view 'corner4'; it has view1"):
+        collect(args)
+    args = CollectArgs(out=tmp_path / "rig", tasks=("reach",), until="aligned")
+    with pytest.raises(UsageError, match="--until is for the needle rig"):
         collect(args)
     assert not (tmp_path / "rig").exists()
 

@@ -36,6 +36,8 @@ class CollectArgs:
     """Height and width of MetaWorld's images, pixels; the needle rig's are in --rig-parameters."""
     rig_parameters: Path = DEFAULT_FILE
     """Numbers of the simulated needle rig."""
+    until: Literal["success", "aligned"] = "success"
+    """Needle rig: end each demonstration a little after success, or after aligning: many scenes for few frames."""
     noise: float = 1.0
     """Largest random push, as a fraction of the action range (the pushed action is executed, the clean one stored)."""
     reopen: bool = True

@@ -36,8 +36,10 @@ def metaworld_source(args: CollectArgs) -> Source:
     """MetaWorld's scripted experts.
 
     Raises:
-        UsageError: an unknown task, or a bundle that is none.
+        UsageError: an unknown task, a bundle that is none, or a flag that only the needle rig knows.
     """
+    if args.until != "success":
+        raise UsageError("--until is for the needle rig; MetaWorld's demonstrations end with success")
     wanted = parse_tasks(args.tasks, args.episodes)
     driven = args.takeover is not None
     rollout = RolloutSettings(
@@ -93,6 +95,8 @@ def needle_rig_source(args: CollectArgs) -> Source:
         "seed": args.seed, "noise": args.noise, "image_every": args.image_every, "quality": args.quality,
         "episodes": args.episodes, "parameters": hashlib.sha256(args.rig_parameters.read_bytes()).hexdigest(),
     }  # fmt: skip
+    if args.until != "success":
+        settings["until"] = args.until
     facts = DatasetFacts(
         cameras=dict.fromkeys(args.cameras, (cameras.height, cameras.width)),
         state_names=needle_rig_contract.STATE_NAMES,

@@ -57,6 +57,7 @@ def run_rig_job(args: CollectArgs, job: Job) -> bool:
         noise=args.noise,
         frame_every=args.image_every,
         quality=args.quality,
+        until=args.until,
     )
     return _staged(args, job, attempt)
 
