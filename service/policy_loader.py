@@ -92,7 +92,7 @@ class PolicyLoader:
         elif job.future.set_running_or_notify_cancel():
             self._do(job)
         del job
-        give_back()  # what policies that were unloaded since the last job held, and loading this one needed
+        give_back()  # what loading needed
         return True
 
     def _do(self, job: _Job) -> None:

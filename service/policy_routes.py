@@ -11,6 +11,7 @@ from policy.errors import TinyVLAError
 from service.body import read_body
 from service.bundle_shelf import BundleShelf
 from service.engine import Engine
+from service.freed_memory import give_back
 from service.openapi import problems
 from service.policy_loader import load_refusal
 from service.policy_set import ServedPolicy
@@ -101,7 +102,9 @@ def admin_router(engine: Engine, shelf: BundleShelf | None) -> APIRouter:
         responses=problems("unknown_policy", "forbidden", "not_ready"),
     )
     async def unload(name: str) -> dict[str, Any]:
-        return summary(engine.unload(name), False)
+        unloaded = summary(engine.unload(name), False)
+        await asyncio.to_thread(give_back)
+        return unloaded
 
     return router
 

@@ -17,6 +17,7 @@ from policy.bundle import BUILDING
 from policy.errors import TinyVLAError, UsageError
 from service.bundle_shelf import OpenBundle
 from service.engine import Engine
+from service.freed_memory import give_back
 from service.policy_loader import Load, PolicyLoader
 
 log = logging.getLogger(__name__)
@@ -146,6 +147,8 @@ class PolicyWatch:
             self._engine.unload(label)
         except TinyVLAError as error:
             log.info("%s stays loaded: %s", label, error)
+        else:
+            give_back()
 
     def _follow(self, wanted: str | None) -> None:
         if wanted is None:

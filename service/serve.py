@@ -17,6 +17,7 @@ from service.auth import is_loopback, make_token
 from service.bundle_shelf import BundleSource
 from service.curve import read_curve_server
 from service.dropin.aliases import read_aliases
+from service.freed_memory import keep_large_apart
 from service.logs import configure_logs
 from service.paste import curl_line
 from service.policy_loader import Load
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> int:
         TinyVLAError: a bundle that fails its hashes or its golden pair.
     """
     settings = read_settings(argv)
+    keep_large_apart()
     flush_logs = configure_logs(settings.log_format, settings.log_level)
     if settings.backbone_dir is not None:
         os.environ["TINYVLA_BACKBONE_DIR"] = str(settings.backbone_dir)
