@@ -5,19 +5,28 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from service.device_memory import memory_probes
 from service.policy_set import ServedPolicy
-from service.status.history import History
+from service.status.history import History, Summary
 from service.wire.messages import Timing
 
 _STAGES = ("decode", "queue", "encode", "sample", "total")
 # From a header's parsing (0.1 ms) to a run that no robot waits for (10 s).
-_TIMINGS = 16  # that may wait to be sorted into buckets: a tenth of a millisecond, all together
+_UNTOLD = (
+    32  # runs and replies that may wait to be sorted into buckets: a tenth of a millisecond, all together
+)
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+@dataclass(frozen=True)
+class _Run:
+    batch: int  # requests that shared it
+    queue: int  # requests that it left waiting
 
 
 class Metrics:
@@ -40,7 +49,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self._timings: deque[Timing] = deque()  # not yet in `_stages`
+        self._untold: deque[tuple[float, Timing | _Run]] = deque()  # with when it was, by the monotonic clock
         # Looking a label up takes longer than counting, and this is done for every request.
         self._by_stage = [(stage, self._stages.labels(stage)) for stage in _STAGES]
         self._by_answer: dict[tuple[str, str], Counter] = {}
@@ -109,25 +118,36 @@ class Metrics:
 
     def replied(self, timing: Timing) -> None:
         """One chunk was drawn for a request."""
-        self._timings.append(timing)
-        self.history.replied(timing.total, time.monotonic())
-        if len(self._timings) >= _TIMINGS:
-            self._observe()
-
-    def _observe(self) -> None:
-        """Sort what has come since the last time into buckets, which takes longer than a null policy's run."""
-        while self._timings:
-            try:
-                timing = self._timings.popleft()
-            except IndexError:  # another thread does the same
-                return
-            for stage, histogram in self._by_stage:
-                histogram.observe(getattr(timing, stage) / 1e3)
+        self._note(timing)
 
     def ran(self, batch: int) -> None:
         """The runtime ran once."""
-        self._batch.observe(batch)
-        self.history.ran(batch, self.queue_depth(), time.monotonic())
+        self._note(_Run(batch, self.queue_depth()))
+
+    def summaries(self, now: float) -> list[Summary]:
+        """The last minutes; see `History.summaries`."""
+        self._tell()
+        return self.history.summaries(now)
+
+    def _note(self, what: Timing | _Run) -> None:
+        self._untold.append((time.monotonic(), what))
+        if len(self._untold) >= _UNTOLD:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Sort what has come since the last time into buckets, which takes longer than a null policy's run."""
+        while self._untold:
+            try:
+                at, what = self._untold.popleft()
+            except IndexError:  # another thread does the same
+                return
+            if isinstance(what, _Run):
+                self._batch.observe(what.batch)
+                self.history.ran(what.batch, what.queue, at)
+                continue
+            self.history.replied(what.total, at)
+            for stage, histogram in self._by_stage:
+                histogram.observe(getattr(what, stage) / 1e3)
 
     def superseded(self) -> None:
         """A waiting request was replaced."""
@@ -167,5 +187,5 @@ class Metrics:
 
     def text(self) -> bytes:
         """Prometheus' text format."""
-        self._observe()
+        self._tell()
         return generate_latest(self.registry)

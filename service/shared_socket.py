@@ -58,7 +58,9 @@ class SharedSocket:
         with self._lock:
             if self._closed:
                 return
-            self._bare.send_multipart(frames, zmq.NOBLOCK)
+            for frame in frames[:-1]:
+                self._bare.send(frame, zmq.SNDMORE | zmq.NOBLOCK)
+            self._bare.send(frames[-1], zmq.NOBLOCK)
             overlooked = self._is_readable()
         if overlooked:
             self.wake()

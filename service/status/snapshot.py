@@ -40,7 +40,7 @@ def status_map(
         "active": active,
         "policies": [_policy(policy, policy.label == active) for policy in policies],
         "queue": metrics.queue_depth(),
-        "history": _history(metrics.history.summaries(now), offset),
+        "history": _history(metrics.summaries(now), offset),
         "answered": [{"door": door, "code": code, "count": count} for door, code, count in metrics.answers()],
         "sessions": sessions,
     }

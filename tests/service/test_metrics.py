@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from policy.null import NullPolicy, null_spec
 from service.device_memory import memory_probes
-from service.metrics import _TIMINGS, Metrics
+from service.metrics import _UNTOLD, Metrics
 from service.policy_set import ServedPolicy
 from service.running import RunningServer
 from service.wire import msgpack_codec
@@ -52,7 +52,7 @@ def test_a_live_server_tells_requests_stages_batches_queue_and_memory(
 
 def test_timings_are_counted_once_whoever_asks_and_however_many_wait() -> None:
     metrics = Metrics()
-    calls, threads = 3 * _TIMINGS + 7, 4
+    calls, threads = 3 * _UNTOLD + 7, 4
     asking = [threading.Thread(target=lambda: [metrics.text() for _ in range(20)]) for _ in range(threads)]
     for thread in asking:
         thread.start()
@@ -67,9 +67,9 @@ def test_timings_are_counted_once_whoever_asks_and_however_many_wait() -> None:
 
 def test_unread_timings_do_not_pile_up() -> None:
     metrics = Metrics()
-    for _ in range(10 * _TIMINGS):
+    for _ in range(10 * _UNTOLD):
         metrics.replied(Timing(0, 0, 0, 0, 0, 1))
-    assert len(metrics._timings) < _TIMINGS
+    assert len(metrics._untold) < _UNTOLD
 
 
 def test_the_last_minutes_hear_of_what_was_counted() -> None:
@@ -79,7 +79,7 @@ def test_the_last_minutes_hear_of_what_was_counted() -> None:
     metrics.replied(Timing(0, 0, 0, 0, 10.0, 3))
     metrics.answered("zmq", "ok")
     metrics.answered("zmq", "overloaded")
-    newest = metrics.history.summaries(metrics.started + 1e6)
+    newest = metrics.summaries(metrics.started + 1e6)
     assert all(one.replies == 0 for one in newest)  # long ago by then
     interval = metrics.history._intervals[-1]
     assert (interval.replies, interval.requests_run, interval.queue) == (1, 3, 5)
