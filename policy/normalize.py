@@ -35,6 +35,12 @@ def standardize(values: np.ndarray, stats: MeanStdStats) -> np.ndarray:
     return ((np.asarray(values, np.float32) - np.asarray(stats.mean, np.float32)) / std).astype(np.float32)
 
 
+def mean_std_stats(values: np.ndarray) -> MeanStdStats:
+    """Per-dimension mean and standard deviation of [N, D]."""
+    wide = np.asarray(values, np.float64)
+    return MeanStdStats(mean=tuple(wide.mean(0).tolist()), std=tuple(wide.std(0).tolist()))
+
+
 def range_stats(values: np.ndarray) -> RangeStats:
     """Per-dimension minimum and maximum of [N, D]."""
     return RangeStats(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policy.normalize import range_stats
-from policy.spec import RangeStats
+from policy.normalize import mean_std_stats
+from policy.spec import MeanStdStats
 from trainer.cache import FrameCache
 
 
@@ -18,7 +18,7 @@ class Auxiliary:
 
     names: tuple[str, ...]
     index: np.ndarray  # int64 [P], columns of the environment state
-    stats: RangeStats | None  # None without targets
+    stats: MeanStdStats | None  # None without targets
 
     @classmethod
     def choose(
@@ -33,4 +33,4 @@ class Auxiliary:
         if not index:
             return cls((), np.zeros(0, np.int64), None)
         values = np.concatenate([cache.environment_state[:, index] for cache in caches])
-        return cls(tuple(names[i] for i in index), np.asarray(index), range_stats(values))
+        return cls(tuple(names[i] for i in index), np.asarray(index), mean_std_stats(values))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from policy.networks.network import PolicyNetwork
 from policy.normalize import standardize, to_unit
 from policy.schedule import alphas_cumprod
-from policy.spec import PolicySpec, RangeStats
+from policy.spec import MeanStdStats, PolicySpec
 from trainer.sensor_loss import sample_weights, shown_sensors
 from trainer.windows import Batch
 
@@ -28,7 +28,7 @@ class Example:
     executed: Tensor  # float32 [B, H, A], in [-1, 1], of which prefixes are made
     lead: Tensor  # int64 [B], actions that the prefix has to cover
     valid: Tensor  # bool [B, H]
-    auxiliary: Tensor  # float32 [B, P], in [-1, 1]
+    auxiliary: Tensor  # float32 [B, P], of zero mean and unit variance
     # Per sensor float32 windows [B, T, C], 0 where masked, then masks [B, T].
     sensors: tuple[Tensor, ...] = ()
 
@@ -59,13 +59,13 @@ def to_example(
     batch: Batch,
     spec: PolicySpec,
     auxiliary_index: np.ndarray,
-    auxiliary_stats: RangeStats | None,
+    auxiliary_stats: MeanStdStats | None,
     device: torch.device,
 ) -> Example:
     """Normalise a batch with the very functions that serving uses."""
     targets = np.zeros((len(batch.state), 0), np.float32)
     if auxiliary_stats is not None:
-        targets = to_unit(batch.environment_state[:, auxiliary_index], auxiliary_stats)
+        targets = standardize(batch.environment_state[:, auxiliary_index], auxiliary_stats)
     arrays = (
         batch.images,
         batch.tokens,

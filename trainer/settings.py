@@ -89,7 +89,8 @@ class TrainArgs:
     """Weight in the loss of samples shown sensor data, against 1 of the others; the batch's mean weight stays 1."""
     auxiliary: tuple[str, ...] = ("object", "object2", "goal")
     """Positions predicted from the images as a training-only target, where the dataset has them."""
-    auxiliary_weight: float = 0.5
+    auxiliary_weight: float = 0.2
+    """Of their mean squared error, in standard deviations."""
     ema_decay: float = 0.999
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the processor has instructions for it."""

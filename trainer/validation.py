@@ -76,6 +76,6 @@ def validate(
     losses, blind, weight, *summed = processes.total([losses, blind, weight, *errors.tolist()])
     errors = np.asarray(summed)
     if auxiliary.stats is not None:
-        errors *= (np.asarray(auxiliary.stats.maximum) - np.asarray(auxiliary.stats.minimum)) / 2
+        errors *= np.asarray(auxiliary.stats.std)
     told = blind / weight if without_sensors and spec.sensors else math.nan
     return Validation(losses / weight, errors / weight, told)

@@ -12,7 +12,7 @@ from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.null import null_spec
 from policy.schedule import alphas_cumprod
-from policy.spec import RangeStats, SamplerSpec
+from policy.spec import MeanStdStats, RangeStats, SamplerSpec
 from trainer.losses import Corruption, Example, compute_losses, draw_corruption, run_pass, to_example
 from trainer.windows import Batch
 
@@ -290,7 +290,7 @@ def test_examples_are_normalised_by_the_functions_that_serving_uses():
         lead=np.array([0, 2]),
         valid=np.ones((2, HORIZON), bool),
     )
-    goal = RangeStats(minimum=(1.0,), maximum=(3.0,))
+    goal = MeanStdStats(mean=(2.0,), std=(1.0,))
     found = to_example(batch, spec, np.array([1]), goal, torch.device("cpu"))
     assert found.state.tolist() == [[-1, 0, 1], [1, 1, 1]]
     assert found.actions[0, 0].tolist() == [0.5, 0.0]
