@@ -187,7 +187,7 @@ def gradients(spec, tiny_config, *, checkpointing: bool) -> tuple[dict[str, torc
     if checkpointing:
         backbone.checkpoint_gradients()
     ran = []
-    layer = backbone._model.language_model.layers[0].self_attn
+    layer = backbone.model.language_model.layers[0].self_attn
     hook = layer.register_forward_pre_hook(lambda *_: ran.append(1))
     network.encoder.see(pictures(), as_bytes(*TEXTS)).square().mean().backward()
     hook.remove()

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from policy.errors import UsageError
 from trainer.device import wants_bf16
 from trainer.diagnosis.findings import Diagnosis, Fault, Measured
+from trainer.diagnosis.memory_backbone import loaded_once, reads_features
 from trainer.diagnosis.memory_measured import measure
 from trainer.diagnosis.memory_model import MB, Budget, largest_batch, predict
+from trainer.diagnosis.memory_notes import notes_on
 from trainer.diagnosis.subject import Subject, SubjectArgs
 
 # What the CUDA context and the libraries' workspaces take of a card, and the share lost to the allocator's blocks.
 _CONTEXT_MB = 600.0
 _USABLE = 0.95
 _OFF = 0.10
-_FP32 = 4  # bytes
 CARDS = {"RTX 4060": 8, "RTX 4090": 24, "L40S": 48, "A100": 80, "H200": 141}  # GB as their makers count them
 _GB = 1024**3
 
@@ -51,38 +52,31 @@ def card_megabytes(card: str) -> float:
     return size * _GB / MB * _USABLE - _CONTEXT_MB
 
 
-def bytes_each(weights_mb: float, million_parameters: float) -> float:
-    """Bytes that a parameter takes when so many megabytes hold so many of them."""
-    return weights_mb * MB / (million_parameters * 1e6)
+_COLUMNS = ("batch", "weights", "average", "gradients", "Adam", "batch data", "activations", "peak")
+_WITH_BACKBONE = (*_COLUMNS[:2], "frozen", *_COLUMNS[2:])
 
 
-def quoted_budget() -> str:
-    """Why the budget that goes with this kind of policy, 583 + 583 + 1,166 MB for 73 M parameters, cannot be fp32."""
-    quoted, parameters = 583.0, 73.0
-    right = _FP32 * parameters
-    return (
-        f"a quoted budget of {quoted:.0f} (weights) + {quoted:.0f} (gradients) + {2 * quoted:,.0f} MB (Adam) for "
-        f"{parameters:.0f} M parameters cannot be fp32: it has {bytes_each(quoted, parameters):.0f} bytes a number, "
-        f"fp32 has {_FP32}. In fp32 they take {right:.0f} + {right:.0f} + {2 * right:.0f} MB = {4 * right:,.0f} MB; "
-        f"{quoted:.0f} MB of fp32 weights are {quoted / _FP32:.0f} M parameters"
-    )
+def budget_table(budgets: Sequence[Budget], bf16: bool, has_backbone: bool) -> Measured:
+    """A row a batch size."""
+    title = f"predicted, MB (10^6 bytes), {'bf16' if bf16 else 'fp32'}"
+    columns = _WITH_BACKBONE if has_backbone else _COLUMNS
+    return Measured(title, columns, tuple(budget_row(budget, has_backbone) for budget in budgets))
 
 
-def budget_row(budget: Budget) -> tuple[str, ...]:
-    parts = (budget.weights, budget.average, budget.gradients, budget.adam, budget.batch, budget.activations)
+def budget_row(budget: Budget, has_backbone: bool) -> tuple[str, ...]:
+    frozen = (budget.frozen,) if has_backbone else ()
+    trained = (budget.average, budget.gradients, budget.adam)
+    parts = (budget.weights, *frozen, *trained, budget.batch, budget.activations)
     return (str(budget.batch_size), *(f"{part:,.1f}" for part in parts), f"{budget.peak:,.0f}")
 
 
-_COLUMNS = ("batch", "weights", "average", "gradients", "Adam", "batch data", "activations", "peak")
-
-
 def measured_table(
-    subject: Subject, budgets: Mapping[int, Budget], bf16: bool
+    subject: Subject, budgets: Mapping[int, Budget], bf16: bool, from_cache: bool
 ) -> tuple[Measured, list[Fault]]:
     """Take the steps, and compare."""
     rows, off = [], []
     for size, budget in budgets.items():
-        found = measure(subject, size, bf16)
+        found = measure(subject, size, bf16, from_cache)
         error = budget.peak / found - 1
         rows.append((str(size), f"{budget.peak:,.0f}", f"{found:,.0f}", f"{100 * error:+.1f} %"))
         if abs(error) > _OFF:
@@ -129,33 +123,30 @@ def cards_table(cards: Sequence[str], own: Budget, budgets: Sequence[Budget]) ->
 def diagnose(subject: Subject) -> Diagnosis:
     """Predict for the processor's or the card's number format, whichever the run would use."""
     given = subject.given if isinstance(subject.given, MemoryArgs) else MemoryArgs(subject.given.path)
-    if subject.spec.backbone is not None:
-        raise UsageError(
-            "diagnose memory knows nothing of backbones; look at the memory that the run reports"
-        )
-    own = subject.args.batch_size
-    sizes = sorted({*given.batch_sizes, own})
+    sizes = sorted({*given.batch_sizes, subject.args.batch_size})
     if sizes[0] < 1:
         raise UsageError(f"--batch-sizes must be 1 or more, got {sizes[0]}")
     for card in given.card:
         card_megabytes(card)  # a wrong one is told before the work
-    bf16 = wants_bf16(subject.args.precision, subject.device)
-    budgets = {size: predict(subject, size, bf16) for size in sizes}
-    title = f"predicted, MB (10^6 bytes), {'bf16' if bf16 else 'fp32'}"
+    with loaded_once(subject.spec):
+        return _predicted(subject, given, sizes)
+
+
+def _predicted(subject: Subject, given: MemoryArgs, sizes: Sequence[int]) -> Diagnosis:
+    own, has_backbone = subject.args.batch_size, subject.spec.backbone is not None
+    bf16, from_cache = wants_bf16(subject.args.precision, subject.device), reads_features(subject)
+    budgets = {size: predict(subject, size, bf16, from_cache) for size in sizes}
     faults: list[Fault] = []
-    tables = [Measured(title, _COLUMNS, tuple(map(budget_row, budgets.values())))]
+    tables = [budget_table(list(budgets.values()), bf16, has_backbone)]
     if given.measure:
-        table, wrong = measured_table(subject, budgets, bf16)
+        table, wrong = measured_table(subject, budgets, bf16, from_cache)
         tables, faults = [*tables, table], faults + wrong
     if given.card:
-        line = budgets | {size: predict(subject, size, bf16) for size in _LINE if size not in budgets}
+        further = [size for size in _LINE if size not in budgets]
+        line = budgets | {size: predict(subject, size, bf16, from_cache) for size in further}
         table, wrong = cards_table(given.card, budgets[own], list(line.values()))
         tables, faults = [*tables, table], faults + wrong
-    notes = (
-        "the peak is less than the sum: gradients come as activations go",
-        f"{subject.args.draws} noise draws per sample; the batch size counts samples",
-        f"{budgets[own].weights / _FP32:.2f} M parameters of {_FP32} bytes; as much for their average and for their "
-        "gradients, twice as much for Adam's two moments",
-        quoted_budget(),
-    )
+    fills = subject.args.feature_cache is not None and not from_cache
+    later = predict(subject, own, bf16, from_cache=True) if fills else None
+    notes = notes_on(subject, budgets[own], later, from_cache)
     return Diagnosis(subject.about, tuple(tables), tuple(faults), notes)

@@ -1,7 +1,8 @@
 """What a training step takes, tensor by tensor, without taking it: a step on tensors that have shapes and no storage.
 
 torch's MemTracker follows every allocation of the step under FakeTensorMode, so that what is predicted is the peak of
-the very code that trains, and not a formula beside it.
+the very code that trains, and not a formula beside it. Through a backbone, images and texts are real: its processor
+turns them into tokens, and masks over tokens decide shapes.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from policy.networks.network import PolicyNetwork
-from policy.text import MAX_TOKENS
+from policy.spec import PolicySpec
+from policy.text import MAX_TOKENS, to_bytes
+from trainer.diagnosis.memory_backbone import frozen_tensors, see_as_in_training
 from trainer.diagnosis.subject import Subject
 from trainer.losses import Corruption, Example, compute_losses, draw_corruption
 from trainer.optimizer import make_optimizer
@@ -27,11 +30,12 @@ class Budget:
     """Megabytes (10^6 bytes) at the peak of a training step."""
 
     batch_size: int
-    weights: float
+    weights: float  # that are trained
+    frozen: float  # weights of a backbone, where it is asked
     average: float  # the averaged weights (EMA)
     gradients: float  # all of them, when the optimiser steps
     adam: float  # two moments
-    batch: float  # observations, targets and noise
+    batch: float  # observations, targets and noise; pixels for a backbone while they are there
     activations: float  # at the peak: what the backward pass needs, and temporaries
     peak: float  # less than the sum: gradients come as activations go
 
@@ -44,7 +48,7 @@ def example_of(subject: Subject, batch: int) -> tuple[Example, Corruption]:
         sensors += [torch.zeros(batch, sensor.window, sensor.channels), torch.ones(batch, sensor.window)]
     example = Example(
         images=torch.zeros(batch, len(spec.cameras), camera.height, camera.width, 3, dtype=torch.uint8),
-        tokens=torch.ones(batch, MAX_TOKENS, dtype=torch.int64),
+        tokens=instruction_of(spec).repeat(batch, 1),
         state=torch.zeros(batch, spec.state.dim),
         actions=torch.zeros(batch, spec.horizon, spec.action.dim),
         executed=torch.zeros(batch, spec.horizon, spec.action.dim),
@@ -58,6 +62,14 @@ def example_of(subject: Subject, batch: int) -> tuple[Example, Corruption]:
         state_dropout=0.0,
     )  # fmt: skip
     return example, corruption
+
+
+def instruction_of(spec: PolicySpec) -> Tensor:
+    """int64 [1, L]: for a backbone, whose tokens are as many as the text has, the longest one of the data."""
+    if spec.backbone is None:
+        return torch.ones(1, MAX_TOKENS, dtype=torch.int64)
+    texts = [text for texts in spec.instruction.by_task.values() for text in texts]
+    return torch.from_numpy(to_bytes(max(texts, key=len)))[None]
 
 
 def train_step(
@@ -83,32 +95,67 @@ def channels_last(network: nn.Module) -> None:
                 module._parameters[name] = nn.Parameter(moved)
 
 
-def predict(subject: Subject, batch_size: int, bf16: bool) -> Budget:
-    """The peak of the second step, when Adam's moments are there."""
+def predict(subject: Subject, batch_size: int, bf16: bool, from_cache: bool = False) -> Budget:
+    """The peak of the second step, when Adam's moments are there.
+
+    Args:
+        from_cache: of a run through a frozen backbone, a step whose features all come from the feature cache. The
+            backbone is not asked, and its weights, which stay in main memory, are not counted.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.distributed._tools.mem_tracker import MemTracker
+
+    from trainer.diagnosis.memory_fake import without_storage
 
     logging.getLogger("torch.distributed._tools").setLevel(logging.ERROR)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        batch = example_of(subject, batch_size)
-        network = PolicyNetwork(subject.spec, subject.config)
-        channels_last(network)
-        optimizer = make_optimizer(network, 1e-4, 0.01)
-        tracker = MemTracker()
-        held = [tensor for part in batch for tensor in tensors_of(part)]
-        tracker.track_external(network, optimizer, *held)
-        with tracker:
-            train_step(subject, network, optimizer, batch, bf16)
-            tracker.reset_mod_stats()
-            train_step(subject, network, optimizer, batch, bf16)
-        peak = tracker.get_tracker_snapshot("peak")
-        weights = sum(p.numel() * p.element_size() for p in network.parameters()) / MB
-        given = sum(tensor.numel() * tensor.element_size() for tensor in held) / MB
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    if subject.spec.backbone is not None:
+        network = without_storage(PolicyNetwork(subject.spec, subject.config), mode)
+        return _follow(subject, network, batch_size, bf16, from_cache)
+    with mode:
+        return _follow(subject, PolicyNetwork(subject.spec, subject.config), batch_size, bf16, from_cache)
+
+
+def _follow(
+    subject: Subject, network: PolicyNetwork, batch_size: int, bf16: bool, from_cache: bool
+) -> Budget:
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    from trainer.diagnosis.memory_fake import RealMasks, without_gradients
+
+    tracker = MemTracker()
+    channels_last(network)
+    batch = example_of(subject, batch_size)
+    optimizer = make_optimizer(network, 1e-4, 0.01)
+    held = [tensor for part in batch for tensor in tensors_of(part)]
+    tracker.track_external(network, optimizer, *held)
+
+    def seen(value: Tensor) -> Tensor:
+        tracker.track_external(value)
+        return value
+
+    backbone = see_as_in_training(network, subject, from_cache, seen)
+    frozen: list[Tensor] = []
+    if backbone is not None and not from_cache:
+        frozen = frozen_tensors(backbone)
+        tracker.track_external(backbone.model)
+        without_gradients(tracker, frozen)
+    with tracker, RealMasks():
+        train_step(subject, network, optimizer, batch, bf16)
+        tracker.reset_mod_stats()
+        train_step(subject, network, optimizer, batch, bf16)
+    peak = tracker.get_tracker_snapshot("peak")
     kinds = {str(getattr(kind, "value", kind)): size / MB for kind, size in next(iter(peak.values())).items()}
+    weights = megabytes_of(list(network.parameters()))
     return Budget(
-        batch_size=batch_size, weights=weights, average=weights, gradients=weights, adam=2 * weights, batch=given,
-        activations=kinds["Activation"] + kinds["Temp"], peak=kinds["Total"] + weights,
+        batch_size=batch_size, weights=weights, frozen=megabytes_of(frozen), average=weights, gradients=weights,
+        adam=2 * weights, batch=kinds["Other"], activations=kinds["Activation"] + kinds["Temp"],
+        peak=kinds["Total"] + weights,
     )  # fmt: skip
+
+
+def megabytes_of(tensors: Sequence[Tensor]) -> float:
+    """What they take, 10^6 bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / MB
 
 
 def tensors_of(part: Example | Corruption) -> list[torch.Tensor]:

@@ -70,7 +70,7 @@ class Backbone:
         self.spec = spec
         self.store: FeatureStore | None = None
         self.checkpointing = False
-        self._prompt = Prompt(files.directory, config, order, spec.prompt, spec.tokens)
+        self.prompt = Prompt(files.directory, config, order, spec.prompt, spec.tokens)
         self._dtype = _DTYPES[spec.dtype]
         _no_progress_bars()
         try:
@@ -85,9 +85,9 @@ class Backbone:
         if found["missing_keys"]:
             first = sorted(found["missing_keys"])[0]
             raise UsageError(f"backbone {files.name}: its weights are incomplete, {first} is missing")
-        self._model = whole.base_model.eval().requires_grad_(False)  # without the layer that names words
-        self.parameters = sum(parameter.numel() for parameter in self._model.parameters())
-        self.adapters = Adapters(self._model, spec) if spec.lora_rank else None
+        self.model = whole.base_model.eval().requires_grad_(False)  # without the layer that names words
+        self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        self.adapters = Adapters(self.model, spec) if spec.lora_rank else None
         self._device = torch.device("cpu")
         self._lock = threading.Lock()
 
@@ -96,7 +96,7 @@ class Backbone:
 
     def checkpoint_gradients(self) -> None:
         """Keep no activations for the backward pass; they are computed again, layer by layer."""
-        self._model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        self.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         self.checkpointing = True
 
     def look(self, images: Tensor, tokens: Tensor, adapters: Mapping[str, Tensor]) -> Tensor:
@@ -116,14 +116,14 @@ class Backbone:
             )
             for row, features in zip(new, made, strict=True):
                 known[row] = self.store.put(pictures[row], texts[row], features)
-        return torch.from_numpy(np.stack([row for row in known if row is not None])).to(images.device)
+        return torch.stack([torch.from_numpy(row) for row in known if row is not None]).to(images.device)
 
     def _run(
         self, images: np.ndarray, texts: list[str], device: torch.device, adapters: Mapping[str, Tensor]
     ) -> Tensor:
         inputs = {
             name: value.to(device, self._dtype) if value.is_floating_point() else value.to(device)
-            for name, value in self._prompt.inputs(images, texts).items()
+            for name, value in self.prompt.inputs(images, texts).items()
         }
         learning = bool(adapters) and torch.is_grad_enabled()
         with self._lock, torch.autocast(device.type, enabled=False):
@@ -131,11 +131,11 @@ class Backbone:
                 self.adapters.put_in(adapters)
             if self._device != device:
                 with torch.inference_mode(False):  # the weights may be needed for training later
-                    self._model.to(device)
+                    self.model.to(device)
                 self._device = device
-            self._model.train(learning and self.checkpointing)
+            self.model.train(learning and self.checkpointing)
             with contextlib.nullcontext() if learning else torch.no_grad():
-                hidden = self._model(**inputs, use_cache=False).last_hidden_state
+                hidden = self.model(**inputs, use_cache=False).last_hidden_state
         hidden = hidden.float() * inputs["attention_mask"].unsqueeze(-1)
         missing = self.spec.tokens - hidden.shape[1]
         return torch.nn.functional.pad(hidden, (0, 0, 0, missing))

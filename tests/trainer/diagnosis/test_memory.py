@@ -53,7 +53,7 @@ def test_the_command_measures_too(dots, settings_of_a_dataset, precision):
 
 
 def test_a_prediction_that_is_off_is_a_fault(dots, monkeypatch):
-    monkeypatch.setattr("trainer.diagnosis.memory.measure", lambda subject, size, bf16: 1000.0)
+    monkeypatch.setattr("trainer.diagnosis.memory.measure", lambda subject, size, bf16, from_cache: 1000.0)
     assert diagnosed("memory", dots, "--measure").codes == ("prediction-off",)
 
 
