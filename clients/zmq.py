@@ -54,12 +54,10 @@ class ZmqClient(BlockingCalls):
         # What broke before this call is no concern of it.
         while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             self._monitor.recv_multipart()
-        try:
-            self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
-        except zmq.Again:  # not connected, or not any more
-            if not self._socket.poll(_milliseconds(deadline), zmq.POLLOUT):
-                raise _late(self.url, self._options) from None
-            self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
+        room = int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT
+        if not room and not self._socket.poll(_milliseconds(deadline), zmq.POLLOUT):
+            raise _late(self.url, self._options)
+        self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
         while (frames := self._receive(deadline)) is not None:
             answer = read_answer([frame.buffer for frame in frames], self.url)
             # Without an id the server could not read the message; with another one that call is over.
