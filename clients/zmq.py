@@ -54,6 +54,7 @@ class ZmqClient(BlockingCalls):
         # What broke before this call is no concern of it.
         while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             self._monitor.recv_multipart()
+        # Asked also because it makes ZeroMQ notice a connection that just broke, which sending does not always.
         room = int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT
         if not room and not self._socket.poll(_milliseconds(deadline), zmq.POLLOUT):
             raise _late(self.url, self._options)

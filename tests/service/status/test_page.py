@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 
@@ -118,7 +119,7 @@ def test_it_shows_robots_charts_and_policies_at_any_width(
     expect(card.locator("canvas")).to_be_visible()
     assert card.locator("img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
     expect(page.locator("#tiles")).to_contain_text("replies per second")
-    page.wait_for_function("parseFloat(document.querySelector('#tiles b').textContent) > 0")
+    expect(page.locator("#tiles b").first).to_have_text(re.compile("[1-9]"), timeout=PATIENCE_MS)
 
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -137,8 +138,10 @@ def test_what_a_robot_calls_itself_is_text(browser: Browser, server: RunningServ
 
 def test_a_new_frame_takes_the_place_of_the_old_one(browser: Browser, server: RunningServer) -> None:
     page = Visit(browser, server).unlock()
-    first = page.locator(".session img").first.get_attribute("src")
-    page.wait_for_function("first => document.querySelector('.session img').src !== first", arg=first)
+    picture = page.locator(".session img").first
+    first = picture.get_attribute("src")
+    assert first is not None
+    expect(picture).not_to_have_attribute("src", first, timeout=PATIENCE_MS)
 
 
 def test_a_wrong_token_is_told_and_asked_for_again(browser: Browser, server: RunningServer) -> None:
