@@ -6,9 +6,8 @@ import contextlib
 import ctypes
 
 _M_MMAP_THRESHOLD = -3  # of malloc.h
-_LARGE = (
-    4 * 2**20
-)  # bytes: above a raw 720p image, which comes with every request and is not worth its page faults
+# Bytes: above a raw 720p image, which comes with every request and is not worth its page faults.
+_LARGE = 4 * 2**20
 
 
 def keep_large_apart() -> None:

@@ -17,9 +17,8 @@ from service.wire.messages import Timing
 
 _STAGES = ("decode", "queue", "encode", "sample", "total")
 # From a header's parsing (0.1 ms) to a run that no robot waits for (10 s).
-_UNTOLD = (
-    32  # runs and replies that may wait to be sorted into buckets: a tenth of a millisecond, all together
-)
+# Runs and replies that may wait to be sorted into buckets: a tenth of a millisecond, all together.
+_UNTOLD = 32
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 

@@ -58,9 +58,7 @@ class SharedSocket:
         with self._lock:
             if self._closed:
                 return
-            for frame in frames[:-1]:
-                self._bare.send(frame, zmq.SNDMORE | zmq.NOBLOCK)
-            self._bare.send(frames[-1], zmq.NOBLOCK)
+            self._bare.send_multipart(frames, zmq.NOBLOCK)
             overlooked = self._is_readable()
         if overlooked:
             self.wake()

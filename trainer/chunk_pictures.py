@@ -10,7 +10,7 @@ from policy.normalize import from_unit
 from policy.spec import ActionSpec, PolicySpec
 from trainer.auxiliary import Auxiliary
 from trainer.drawn_chunks import drawn_chunks
-from trainer.loader import Samples
+from trainer.loader import Samples, spread_rows
 from trainer.losses import Example, to_example
 
 _SAMPLES = 4
@@ -21,8 +21,9 @@ def picture_of_samples(
     network: PolicyNetwork, spec: PolicySpec, samples: Samples, auxiliary: Auxiliary, device: torch.device
 ) -> np.ndarray:
     """`picture_of_chunks` of the same few samples every time, from the first to the last."""
-    rows = np.unique(np.linspace(0, len(samples) - 1, _SAMPLES).round().astype(int))
-    example = to_example(samples.batch(rows), spec, auxiliary.index, auxiliary.stats, device)
+    example = to_example(
+        samples.batch(spread_rows(len(samples), _SAMPLES)), spec, auxiliary.index, auxiliary.stats, device
+    )
     return picture_of_chunks(network, spec, example)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from clients.lerobot_v3 import EpisodeArrays, SensorFacts, SensorStream
@@ -11,10 +9,9 @@ from clients.rig_sim.live import encode_view
 from clients.rig_sim.lockstep import NeedleRigSim
 from clients.rig_sim.scene import RigRenderer
 from clients.robots.needle_rig_contract import SENSOR, sensor_spec
+from trainer.collection.settings import Until
 from trainer.expert import Attempt
 from trainer.expert_needle_rig import Perturbation, expert_action
-
-Until = Literal["success", "aligned"]
 
 # Control steps recorded after the end is reached, so that a demonstration also shows staying at depth.
 _LINGER_STEPS = (10, 31)

@@ -49,6 +49,11 @@ def batches_per_epoch(samples: int, batch_size: int) -> int:
     return -(-samples // batch_size)
 
 
+def spread_rows(count: int, most: int) -> np.ndarray:
+    """int64 [up to `most`]: rows of `count`, evenly from the first to the last; the same every time."""
+    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+
+
 def rows_of_batch(number: int, samples: int, batch_size: int, seed: int) -> np.ndarray:
     """Which samples make up a batch, counted from the start of training; every epoch has its own order."""
     epoch, within = divmod(number, batches_per_epoch(samples, batch_size))

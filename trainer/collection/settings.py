@@ -13,6 +13,8 @@ from clients.robots import metaworld_sim
 from clients.robots.metaworld_tasks import BUNDLED_TASKS, TASKS, task_name
 from policy.errors import UsageError
 
+Until = Literal["success", "aligned"]
+
 
 @dataclass
 class CollectArgs:
@@ -36,7 +38,7 @@ class CollectArgs:
     """Height and width of MetaWorld's images, pixels; the needle rig's are in --rig-parameters."""
     rig_parameters: Path = DEFAULT_FILE
     """Numbers of the simulated needle rig."""
-    until: Literal["success", "aligned"] = "success"
+    until: Until = "success"
     """Needle rig: end each demonstration a little after success, or after aligning: many scenes for few frames."""
     noise: float = 1.0
     """Largest random push, as a fraction of the action range (the pushed action is executed, the clean one stored)."""

@@ -17,7 +17,7 @@ from policy.spec import BackboneSpec, PolicySpec
 from policy.text import from_bytes
 from trainer.diagnosis.subject import Subject
 from trainer.feature_store import DiskFeatures
-from trainer.loader import Samples
+from trainer.loader import Samples, spread_rows
 
 _LOOKED_UP = 8  # samples, of those trained on and of those held out
 
@@ -98,7 +98,6 @@ def reads_features(subject: Subject) -> bool:
 def _knows(store: DiskFeatures, samples: Samples) -> bool:
     if not len(samples):
         return True
-    rows = np.unique(np.linspace(0, len(samples) - 1, _LOOKED_UP).round().astype(np.int64))
-    batch = samples.batch(rows)
+    batch = samples.batch(spread_rows(len(samples), _LOOKED_UP))
     looked_up = zip(batch.images, batch.tokens, strict=True)
     return all(store.get(images, from_bytes(tokens)) is not None for images, tokens in looked_up)
