@@ -118,7 +118,11 @@ def check_options(spec: PolicySpec, options: SampleOptions) -> None:
 
 def _check_sane(field: str, values: np.ndarray, names: Sequence[str] = ()) -> None:
     """Raise `contract_mismatch` for NaN, infinity, and what would become one of them on its way through the policy."""
-    sane = np.abs(values) <= LARGEST  # not so for NaN
+    if (
+        np.vdot(values, values) < LARGEST**2 / 2
+    ):  # not so for NaN; a tenth of the time of looking at each value
+        return
+    sane = np.abs(values) <= LARGEST
     if not sane.all():
         which = (
             f" in {', '.join(name for name, good in zip(names, sane, strict=True) if not good)}"

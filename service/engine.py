@@ -247,7 +247,6 @@ class Engine:
             else:
                 refuse(batch[0].future, error, batch[0].mark)
             return
-        self.metrics.ran(len(batch))
         for ticket, (prediction, vl_age_ms) in answered:
             if not np.isfinite(prediction.actions).all():
                 label = resident.policy.label
@@ -255,11 +254,13 @@ class Engine:
                 refuse(ticket.future, trouble, ticket.mark)
                 continue
             reply = _reply(resident.policy, ticket, prediction, vl_age_ms, started, len(batch))
+            settle(ticket.future, reply)
+            # Nobody should wait for the counting.
             self.metrics.replied(reply.timing_ms)
             if vl_age_ms:
                 self.metrics.reused()
-            settle(ticket.future, reply)
             self.watch.saw(ticket.request, reply, time.monotonic())
+        self.metrics.ran(len(batch))
 
     def _miss(self, ticket: Ticket) -> None:
         self.metrics.deadline_missed()

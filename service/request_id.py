@@ -10,18 +10,15 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from contextvars import ContextVar, Token
+from typing import NamedTuple
 
 HEADER = b"x-request-id"
 # Whatever else a client sends ends up in no log line and no header.
 _ALLOWED = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A request, as the log knows it."""
 
     id: str
@@ -51,11 +48,16 @@ def resume(mark: Mark | None) -> None:
     _current.set(mark)
 
 
-@contextmanager
-def handling(mark: Mark | None) -> Iterator[None]:
+class handling:
     """Within the block, this thread handles that request."""
-    token = _current.set(mark)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_mark", "_token")
+
+    def __init__(self, mark: Mark | None) -> None:
+        self._mark = mark
+
+    def __enter__(self) -> None:
+        self._token: Token[Mark | None] = _current.set(self._mark)
+
+    def __exit__(self, *raised: object) -> None:
+        _current.reset(self._token)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from policy.errors import TinyVLAError
 from service.policy_set import Resident
@@ -17,7 +18,7 @@ from service.request_id import Mark
 from service.wire.messages import ActReply, ActRequest
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Ticket:
     """One request on its way through the engine; times are seconds of one monotonic clock."""
 
@@ -58,16 +59,14 @@ class Ticket:
         return self.arrived >= other.arrived
 
 
-@dataclass(frozen=True)
-class Displaced:
+class Displaced(NamedTuple):
     """Whom a ticket's coming sends away."""
 
     superseded: Ticket | None = None  # of its own session; may be the ticket itself
     evicted: Ticket | None = None  # of the longest lane, to make room
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """What leaves the queue at once."""
 
     batch: list[Ticket]  # may share one run; empty when nothing waits

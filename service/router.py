@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import zmq
 
@@ -32,8 +31,7 @@ _WAITING = (
 Frames = list[Buffer]
 
 
-@dataclass(frozen=True)
-class Pending:
+class Pending(NamedTuple):
     """An answer that the engine still works on; put into words on the thread that resolves the future."""
 
     future: Future[Any]
@@ -55,8 +53,7 @@ class Talk(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Unanswered:
+class _Unanswered(NamedTuple):
     """A message that the engine works on."""
 
     envelope: list[bytes]

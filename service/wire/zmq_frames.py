@@ -6,7 +6,7 @@ A message here is the list of frames without the address and without REQ's empty
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,7 @@ MAX_HEADER = 2**20  # bytes; arrays belong into frames, and unpacking is done wh
 Frames = list[arrays.Buffer]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A request's header, read; its arrays stay in their frames until `decode_request`."""
 
     op: str
@@ -40,7 +39,6 @@ class Call:
     request_id: object  # as the client gave it; None when it gave none
     fields: Mapping[str, object]  # the request map, or the few fields of the other operations
     frames: Sequence[arrays.Buffer]
-
     header_bytes: int
 
     @property
@@ -53,8 +51,7 @@ class Call:
         return not encoded and self.header_bytes < _QUICK_HEADER
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A reply's header, read."""
 
     id: int | None  # None when the server could not read the request's id
