@@ -16,7 +16,7 @@ MAX_SESSIONS = 16
 MAX_CAMERAS = 6  # of one session
 LOOK_S = 10.0  # a look keeps the record going for so long; the page looks every second
 SHOWN_S = 15.0  # an episode that ended so long ago is no session any more
-SILENT_S = 5.0  # robots ask several times a second
+SILENT_S = 3.0  # robots ask several times a second
 FRAME_EVERY_S = 0.4  # copying each image of a robot that asks at 50 Hz would be wasted on a page
 _RATE_OVER = 20  # replies
 

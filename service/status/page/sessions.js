@@ -1,4 +1,4 @@
-// One card a session: its newest camera frames, the chunk it was given, and what else was said.
+// One card a session: its newest camera frames, the chunk it was given, and what else was said; one line once it is silent.
 
 import { byId, element, facts } from "./dom.js";
 import { duration, milliseconds, number } from "./format.js";
@@ -16,11 +16,13 @@ function unit(one) {
 class Card {
   constructor() {
     this.title = element("h3");
+    this.silence = element("span", "muted");
     this.frames = element("div", "frames");
     this.plotPlace = element("div", "chunk");
     this.facts = element("div");
     const right = element("div", "", this.plotPlace, this.facts);
-    this.root = element("article", "card session", this.title, element("div", "body", this.frames, right));
+    const heading = element("div", "heading", this.title, this.silence);
+    this.root = element("article", "card session", heading, element("div", "body", this.frames, right));
     this.pictures = new Map();
     this.plot = null;
     this.axes = "";
@@ -28,6 +30,7 @@ class Card {
 
   show(session) {
     this.title.textContent = session.session ?? "without a session";
+    this.silence.textContent = session.silent ? `silent for ${duration(session.age_s)}` : "";
     this.root.classList.toggle("silent", session.silent);
     this.showFrames(session.frames);
     this.showChunk(session.chunk);
@@ -42,7 +45,6 @@ class Card {
         ["state", state],
         ["policy", session.policy],
         ["seq", session.seq === null ? null : String(session.seq)],
-        ["silent for", session.silent ? duration(session.age_s) : null],
       ]),
     );
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -142,6 +143,22 @@ def test_a_new_frame_takes_the_place_of_the_old_one(browser: Browser, server: Ru
     first = picture.get_attribute("src")
     assert first is not None
     expect(picture).not_to_have_attribute("src", first, timeout=PATIENCE_MS)
+
+
+def test_an_episode_that_is_over_shrinks_to_a_line(browser: Browser) -> None:
+    spec = null_spec(cameras=("corner4",), size=32)
+    with RunningServer(lambda: NullPolicy(spec)) as server, closing(ZmqClient(server.zmq_url)) as client:
+        page = Visit(browser, server).page
+        expect(page.locator("#state")).to_have_text("ready")  # from here on somebody looks
+        seen = Observation({"corner4": np.zeros((32, 32, 3), np.uint8)}, np.zeros(4, np.float32))
+        client.act(ActRequest(seen, session="episode"))
+        card = page.locator(".session", has_text="episode")
+        expect(card).to_contain_text("silent for", timeout=PATIENCE_MS)
+        expect(card.locator("img")).to_be_hidden()
+        client.act(ActRequest(seen, session="episode"))
+        expect(card.locator("img")).to_be_visible()
+        expect(card.locator("canvas")).to_be_visible()
+        expect(card).not_to_contain_text("silent")
 
 
 def test_a_wrong_token_is_told_and_asked_for_again(browser: Browser, server: RunningServer) -> None:
