@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +17,14 @@ def draw_curves(curves: Sequence[Curve], path: Path) -> None:
     """One panel a kind of policy, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
-    figure = Figure(figsize=(6.4 * len(curves), 4.4), layout="constrained")
+    columns = min(2, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(curves), squeeze=False)[0]
-    for axis, curve in zip(panels, curves, strict=True):
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for curve, axis in zip(curves, panels, strict=False):
         rates = np.array([point.successes / point.episodes for point in curve.points])
         bounds = np.array([wilson(point.successes, point.episodes) for point in curve.points])
         errors = np.maximum(0, [rates - bounds[:, 0], bounds[:, 1] - rates])
@@ -30,8 +35,12 @@ def draw_curves(curves: Sequence[Curve], path: Path) -> None:
             curve.loss, 100 * np.array(curve.low), 100 * np.array(curve.high), color="#3b7dd8", alpha=0.2
         )
         axis.set_xscale("log")
+        for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            which(FuncFormatter(lambda loss, _: f"{loss:g}"))
         axis.set_ylim(0, 100)
         axis.set_xlabel("validation loss")
         axis.set_ylabel("success in simulation, %")
-        axis.set_title(curve.kind.title, fontsize=8)
+        axis.set_title(textwrap.fill(curve.kind.title, 70, break_on_hyphens=False), fontsize=8)
+    for axis in panels:  # what is left of the last row
+        axis.remove()
     figure.savefig(path, dpi=110)
