@@ -118,9 +118,8 @@ def check_options(spec: PolicySpec, options: SampleOptions) -> None:
 
 def _check_sane(field: str, values: np.ndarray, names: Sequence[str] = ()) -> None:
     """Raise `contract_mismatch` for NaN, infinity, and what would become one of them on its way through the policy."""
-    if (
-        np.vdot(values, values) < LARGEST**2 / 2
-    ):  # not so for NaN; a tenth of the time of looking at each value
+    # Three times as fast as looking at each value, and not so for NaN. Integers would overflow unseen.
+    if values.dtype.kind == "f" and np.vdot(values, values) < LARGEST**2 / 2:
         return
     sane = np.abs(values) <= LARGEST
     if not sane.all():

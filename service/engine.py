@@ -247,6 +247,7 @@ class Engine:
             else:
                 refuse(batch[0].future, error, batch[0].mark)
             return
+        left = len(self._queue)  # before those who are answered ask again
         for ticket, (prediction, vl_age_ms) in answered:
             if not np.isfinite(prediction.actions).all():
                 label = resident.policy.label
@@ -260,7 +261,7 @@ class Engine:
             if vl_age_ms:
                 self.metrics.reused()
             self.watch.saw(ticket.request, reply, time.monotonic())
-        self.metrics.ran(len(batch))
+        self.metrics.ran(len(batch), left)
 
     def _miss(self, ticket: Ticket) -> None:
         self.metrics.deadline_missed()

@@ -16,9 +16,9 @@ from service.status.history import History, Summary
 from service.wire.messages import Timing
 
 _STAGES = ("decode", "queue", "encode", "sample", "total")
-# From a header's parsing (0.1 ms) to a run that no robot waits for (10 s).
 # Runs and replies that may wait to be sorted into buckets: a tenth of a millisecond, all together.
 _UNTOLD = 32
+# From a header's parsing (0.1 ms) to a run that no robot waits for (10 s).
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -119,9 +119,9 @@ class Metrics:
         """One chunk was drawn for a request."""
         self._note(timing)
 
-    def ran(self, batch: int) -> None:
-        """The runtime ran once."""
-        self._note(_Run(batch, self.queue_depth()))
+    def ran(self, batch: int, queue: int) -> None:
+        """The runtime ran once, for `batch` requests, and left `queue` waiting."""
+        self._note(_Run(batch, queue))
 
     def summaries(self, now: float) -> list[Summary]:
         """The last minutes; see `History.summaries`."""

@@ -25,6 +25,8 @@ WRONG_OBSERVATIONS = [
     ({"state": np.float32([0, np.nan])}, "state", "finite", "y"),
     ({"state": np.float32([-np.inf, np.nan])}, "state", "finite", "x, y"),
     ({"state": np.float32([-3e38, 0])}, "state", "at most 1e+12", "x"),
+    ({"state": np.float32([0, 1.01e12])}, "state", "at most 1e+12", "y"),
+    ({"state": np.array([2**48, 0])}, "state", "at most 1e+12", "x"),  # its square is 0 in 64 bits
     ({"instruction": ""}, "instruction", "task in words", "nothing"),
     ({"instruction": " \n\t"}, "instruction", "task in words", "nothing"),
     ({"sensors": {"force": WINDOW, "heat": WINDOW}}, "sensors.heat", "['force']", "unknown sensor"),
@@ -71,6 +73,11 @@ def test_a_sensor_that_is_not_optional_must_be_there(make_spec, make_observation
 def test_an_instruction_may_be_empty_where_the_contract_does_not_need_one(make_spec, make_observation):
     spec = make_spec(instruction={"required": False})
     check_observation(spec, make_observation(spec, instruction=""))
+
+
+def test_values_up_to_the_bound_pass(make_spec, make_observation):
+    spec = make_spec()
+    check_observation(spec, make_observation(spec, state=np.float32([9.9e11, -9.9e11])))
 
 
 WRONG_OPTIONS = [

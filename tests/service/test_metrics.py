@@ -74,8 +74,7 @@ def test_unread_timings_do_not_pile_up() -> None:
 
 def test_the_last_minutes_hear_of_what_was_counted() -> None:
     metrics = Metrics()
-    metrics.watch_queue(lambda: 5)
-    metrics.ran(3)
+    metrics.ran(3, 5)
     metrics.replied(Timing(0, 0, 0, 0, 10.0, 3))
     metrics.answered("zmq", "ok")
     metrics.answered("zmq", "overloaded")

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from policy.loaded import LoadedPolicy
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
 from policy.null import null_spec
-from policy.runtimes.torch_device import to_tensors
-from policy.sampler import draw_chunks
+from policy.observation import Observation, SampleOptions
+from policy.runtimes.eager import EagerBackend
 from policy.spec import PolicySpec, SamplerSpec
+from policy.text import tokenize
 from trainer.losses import Example, compute_losses, draw_corruption
 
-ROWS, DRAWS, STEPS, HORIZON, WAY = 2, 32, 400, 8, 0.8
+ROWS, DRAWS, STEPS, SIZE, HORIZON, WAY = 2, 32, 400, 16, 8, 0.8
 TINY = NetworkConfig(
     vision_widths=(8, 8), blocks_per_stage=1, keypoints=4, text_dim=8, hidden_dim=32, layers=2, heads=2,
     context_tokens=2, fusion_dim=16,
@@ -22,7 +24,7 @@ TINY = NetworkConfig(
 
 
 def make_spec(prediction_type: str | None) -> PolicySpec:
-    spec = null_spec(size=16, state_dim=1, horizon=HORIZON, action_dim=1, max_prefix=2)
+    spec = null_spec(size=SIZE, state_dim=1, horizon=HORIZON, action_dim=1, max_prefix=2)
     if prediction_type is None:
         return spec.model_copy(update={"head": "regression", "sampler": None})
     return spec.model_copy(update={"sampler": SamplerSpec(train_steps=100, prediction_type=prediction_type)})
@@ -33,8 +35,8 @@ def same_picture(rows: int) -> Example:
     ways = torch.where(torch.arange(rows) % 2 == 0, WAY, -WAY)
     actions = ways[:, None, None].expand(rows, HORIZON, 1).contiguous()
     return Example(
-        images=torch.zeros(rows, 1, 16, 16, 3, dtype=torch.uint8),
-        tokens=torch.zeros(rows, 96, dtype=torch.int64),
+        images=torch.zeros(rows, 1, SIZE, SIZE, 3, dtype=torch.uint8),
+        tokens=torch.from_numpy(tokenize("")).expand(rows, -1),
         state=torch.zeros(rows, 1),
         actions=actions,
         executed=actions,
@@ -59,18 +61,13 @@ def trained(spec: PolicySpec) -> PolicyNetwork:
     return network.eval()
 
 
-@torch.no_grad()
 def drawn(network: PolicyNetwork, spec: PolicySpec, chunks: int, prefix: float | None = None) -> np.ndarray:
-    """[chunks, HORIZON], from the sampler that serving uses."""
-    example = same_picture(chunks)
-    context = network.encode(example.images, example.tokens, example.state)
-
-    def denoise(*arrays: np.ndarray) -> np.ndarray:
-        return network.denoise(*to_tensors(arrays, context.device), context).numpy()
-
+    """[chunks, HORIZON], as serving draws them."""
+    policy = LoadedPolicy(spec, EagerBackend(network))
+    seen = Observation({"corner4": np.zeros((SIZE, SIZE, 3), np.uint8)}, np.zeros(1, np.float32))
     committed = None if prefix is None else np.full((2, 1), prefix, np.float32)
-    rngs = [np.random.default_rng([7, row]) for row in range(chunks)]
-    return draw_chunks(denoise, spec.sampler, "ddim", 10, rngs, [committed] * chunks, HORIZON, 1)[..., 0]
+    options = [SampleOptions(seed=row, prefix=committed) for row in range(chunks)]
+    return np.stack([one.actions[:, 0] for one in policy.predict([seen] * chunks, options)])
 
 
 def share_near(chunks: np.ndarray, way: float | np.ndarray) -> float:

@@ -32,6 +32,7 @@ class Card {
     this.title.textContent = session.session ?? "without a session";
     this.silence.textContent = session.silent ? `silent for ${duration(session.age_s)}` : "";
     this.root.classList.toggle("silent", session.silent);
+    if (session.silent) return; // nothing else of it is in sight
     this.showFrames(session.frames);
     this.showChunk(session.chunk);
     const state = session.state?.map((one) => `${one.name} ${number(one.value)}${unit(one)}`).join(", ");
