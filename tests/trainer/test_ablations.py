@@ -11,6 +11,7 @@ import pytest
 import tyro
 from rich.console import Console
 
+from policy.bundle import read_spec
 from policy.errors import UsageError
 from tests.benchmarks.ablations import parts as parts_module
 from tests.benchmarks.ablations.__main__ import ablate, check
@@ -163,8 +164,8 @@ def test_everything_from_demonstrations_to_the_table_and_what_was_interrupted_go
     for module in (evaluation_worker, sweep):
         monkeypatch.setattr(module, "_PLACE", type(module._PLACE)())
     args = AblationArgs(
-        out=tmp_path / "out", only=("prefix", "ema", "noise"), tasks=("reach",), episodes=2, seeds=(0,), epochs=1,
-        demonstrations=4, size=32, hidden_dim=24, layers=1, batch_size=16, workers=1,
+        out=tmp_path / "out", only=("temperature", "prefix", "ema", "noise"), tasks=("reach",), episodes=2, seeds=(0,),
+        epochs=1, demonstrations=4, size=32, hidden_dim=24, layers=1, batch_size=16, workers=1,
     )  # fmt: skip
     right = parts_module.evaluate
 
@@ -181,8 +182,11 @@ def test_everything_from_demonstrations_to_the_table_and_what_was_interrupted_go
     told = json.loads((args.out / "ablations.json").read_text())
     assert {row["name"]: row["episodes"] for row in told["rows"]} == {
         "default": 2, "no-prefix": 2, "late-rtc": 2, "late-receding": 2, "late-no-prefix": 2, "raw-weights": 2,
-        "clean-data": 2,
+        "clean-data": 2, "no-noise": 2,
     }  # fmt: skip
+    spec = read_spec(args.run("default", 0) / "bundle-temperature0")
+    assert spec.sampler is not None
+    assert spec.sampler.temperature == 0
     assert {run["training"] for run in told["trainings"]} == {"default", "no-prefix", "clean-data"}
     assert all(run["validation_loss"] for run in told["trainings"])
     finished = {(one["kind"], one["name"]) for one in told["wall_times"] if one["finished"]}

@@ -90,24 +90,34 @@ def _collect(args: AblationArgs, training: Training, console: Console) -> None:
     )  # fmt: skip
 
 
+def _exported(args: AblationArgs, variant: Variant, seed: int) -> Path:
+    """The bundle of a variant's averaged weights; those of one training and temperature share it."""
+    name = "bundle" if variant.temperature is None else f"bundle-temperature{variant.temperature:g}"
+    bundle = args.run(variant.training.name, seed) / name
+    if not (bundle / "policy.json").exists():
+        checkpoint = final_checkpoint(args, variant.training, seed)
+        export(ExportArgs(checkpoint, bundle, temperature=variant.temperature))
+    return bundle
+
+
 def _evaluate(args: AblationArgs, variant: Variant, seed: int, console: Console) -> None:
-    out, checkpoint = args.measured(variant.name, seed), final_checkpoint(args, variant.training, seed)
+    out = args.measured(variant.name, seed)
     if variant.chunk_policy is None:
+        as_trained = variant.temperature is None  # a temperature is given to a policy when it is exported
         evaluate(
             EvaluateArgs(
-                out=out, checkpoint=checkpoint, weights=variant.weights, tasks=args.tasks, episodes=args.episodes,
-                ddim_steps=variant.ddim_steps, workers=args.workers,
+                out=out, checkpoint=final_checkpoint(args, variant.training, seed) if as_trained else None,
+                bundle=None if as_trained else _exported(args, variant, seed), weights=variant.weights,
+                tasks=args.tasks, episodes=args.episodes, ddim_steps=variant.ddim_steps, workers=args.workers,
             ),
             console,
         )  # fmt: skip
         return
-    bundle = args.run(variant.training.name, seed) / "bundle"
-    if not (bundle / "policy.json").exists():
-        export(ExportArgs(checkpoint, bundle))
     sweep(
         SweepArgs(
-            out=out, bundle=bundle, tasks=args.tasks, episodes=args.episodes, delays=(args.delay_ms,),
-            chunk_policies=(variant.chunk_policy,), ddim_steps=variant.ddim_steps, workers=args.workers,
+            out=out, bundle=_exported(args, variant, seed), tasks=args.tasks, episodes=args.episodes,
+            delays=(args.delay_ms,), chunk_policies=(variant.chunk_policy,), ddim_steps=variant.ddim_steps,
+            workers=args.workers,
         ),
         console,
     )  # fmt: skip

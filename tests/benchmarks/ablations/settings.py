@@ -10,8 +10,8 @@ from typing import Literal
 
 from trainer.sweep import TASKS
 
-Group = Literal["prediction", "prefix", "ema", "crops", "noise", "head"]
-GROUPS: tuple[Group, ...] = ("prediction", "prefix", "ema", "crops", "noise", "head")
+Group = Literal["prediction", "temperature", "prefix", "ema", "crops", "noise", "head"]
+GROUPS: tuple[Group, ...] = ("prediction", "temperature", "prefix", "ema", "crops", "noise", "head")
 
 
 @dataclass(frozen=True)

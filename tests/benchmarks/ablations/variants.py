@@ -48,6 +48,7 @@ class Variant:
     says: str
     training: Training = field(default=DEFAULT)
     ddim_steps: int | None = None  # None: the policy's own
+    temperature: float | None = None  # of the noise that sampling starts from; None: the policy's own, 1
     weights: str = "ema"
     chunk_policy: ChunkPolicy | None = None  # None: in lock-step; otherwise delayed, under this one
     against: str = "default"  # the row that it is compared with
@@ -74,6 +75,7 @@ def all_variants(delay_ms: float) -> list[Variant]:
     return [
         Variant("default", None, f"sample, {DEFAULT_STEPS} DDIM steps"),
         *_prediction_rows(),
+        Variant("no-noise", "temperature", f"{DEFAULT_STEPS} DDIM steps from no noise", temperature=0.0),
         Variant("no-prefix", "prefix", "trained without prefixes", without),
         Variant("late-rtc", "prefix", f"chunks {late}, continuing a prefix", chunk_policy="rtc"),
         Variant(
