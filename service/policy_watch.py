@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,21 +29,30 @@ INTERVAL_S = 1.0
 Marks = Mapping[str, Hashable]  # bundle's directory -> names, sizes and times of its files
 
 
-def scan(directory: Path) -> Marks:
-    """The bundles that lie in a directory, oldest contract first; none where it cannot be read."""
-    found: list[tuple[int, str, Hashable]] = []
-    try:
-        for path in directory.iterdir():
-            if path.name.startswith(".") or path.name.endswith(BUILDING):
-                continue
+@dataclass(frozen=True)
+class Found:
+    """What one look at a directory showed."""
+
+    bundles: Marks  # oldest contract first
+    unreadable: Mapping[str, OSError]  # directories that may be bundles
+
+
+def scan(directory: Path) -> Found:
+    """What lies in a directory; raises OSError where it cannot be listed."""
+    bundles: list[tuple[int, str, Hashable]] = []
+    unreadable: dict[str, OSError] = {}
+    for path in directory.iterdir():
+        if path.name.startswith(".") or path.name.endswith(BUILDING):
+            continue
+        try:
             files = {file.name: file.stat() for file in path.iterdir()} if path.is_dir() else {}
-            if "policy.json" in files:
-                mark = tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in files.items()))
-                found.append((files["policy.json"].st_mtime_ns, path.name, mark))
-    except OSError as error:  # gone between two of these lines, or a share that is away
-        log.debug("%s cannot be read: %s", directory, error)
-        return {}
-    return {name: mark for _, name, mark in sorted(found, key=lambda one: one[:2])}
+        except OSError as error:  # also what goes between two of these lines
+            unreadable[path.name] = error
+            continue
+        if "policy.json" in files:
+            mark = tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in files.items()))
+            bundles.append((files["policy.json"].st_mtime_ns, path.name, mark))
+    return Found({name: mark for _, name, mark in sorted(bundles, key=lambda one: one[:2])}, unreadable)
 
 
 def settled(last: Marks, now: Marks) -> tuple[Marks, set[str]]:
@@ -71,8 +81,10 @@ class PolicyWatch:
         self._last: Marks | None = None
         self._gone: set[str] = set()  # at the last look
         self._tried: dict[str, Hashable] = {}  # what was loaded or refused
-        self._labels: dict[str, str] = {}  # directory -> the policy loaded from it
+        self._labels: dict[str, str] = {}  # directory -> the policy in it, wherever it was loaded from
+        self._loaded: set[str] = set()  # the policies that are served because they lie here
         self._complained_of: str | None = None  # what the file `active` names in vain
+        self._unread: set[str] = set()  # what could not be read at the last look
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="watch", daemon=True)
 
@@ -86,7 +98,8 @@ class PolicyWatch:
 
     def look(self) -> None:
         """One look, and what follows from it. The first one takes everything for settled."""
-        now = scan(self._directory)
+        if (now := self._scan()) is None:
+            return
         bundles, gone = settled(now if self._last is None else self._last, now)
         # Who was given a policy at the start means that one.
         takes_over = self._last is not None or not self._engine.policies
@@ -101,6 +114,28 @@ class PolicyWatch:
         self._gone = gone | (self._gone - set(now))
         self._last = now
         self._follow(self._wanted())
+
+    def _scan(self) -> Marks | None:
+        """The bundles; None where nothing is known of them, so that nothing is to follow.
+
+        What is there and cannot be read is as it was. A directory that has become empty says nothing either: the place
+        of a share that is not mounted is empty too.
+        """
+        try:
+            found = scan(self._directory)
+        except OSError as error:
+            self._cannot_read({"": error})
+            return None
+        self._cannot_read(found.unreadable)
+        last = self._last or {}
+        kept = {name: last[name] for name in found.unreadable if name in last}
+        bundles = kept | dict(found.bundles)
+        return None if last and not bundles else bundles
+
+    def _cannot_read(self, unreadable: Mapping[str, OSError]) -> None:
+        for name in unreadable.keys() - self._unread:
+            log.warning("%s cannot be read: %s", self._directory / name, unreadable[name])
+        self._unread = set(unreadable)
 
     def _main(self) -> None:
         while True:
@@ -129,20 +164,26 @@ class PolicyWatch:
         except Exception:
             log.exception("%s is not served", path)
             return
+        self._labels[name] = policy.label
         if policy.source == str(path):  # otherwise the same policy is there already, from elsewhere
-            self._labels[name] = policy.label
+            self._loaded.add(policy.label)
         if before is not None and before != policy.label:
             self._unload(before)
 
     def _forget(self, name: str) -> None:
         label = self._labels.get(name)
-        if self._is_active(label):
+        if self._is_active(label) and list(self._labels.values()).count(label) == 1:
             return  # it answers until another one is active
-        if label is not None:
-            self._unload(self._labels.pop(name))
+        self._labels.pop(name, None)
         del self._tried[name]
+        if label is not None:
+            self._unload(label)
 
     def _unload(self, label: str) -> None:
+        """Serve it no longer, unless it is from elsewhere or lies here still: a renamed one has two names at first."""
+        if label not in self._loaded or label in self._labels.values():
+            return
+        self._loaded.discard(label)
         try:
             self._engine.unload(label)
         except TinyVLAError as error:

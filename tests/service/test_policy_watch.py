@@ -207,7 +207,74 @@ def test_what_is_being_exported_is_no_bundle_yet(put: Callable[..., Path], tmp_p
     put(".hidden")
     (tmp_path / "notes").mkdir()
     (tmp_path / "file").touch()
-    assert list(scan(tmp_path)) == ["a"]
+    assert list(scan(tmp_path).bundles) == ["a"]
+
+
+def test_a_share_that_is_away_changes_nothing_and_neither_does_its_return(
+    watch: PolicyWatch,
+    engine: Engine,
+    put: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    put("a", at=1000)
+    put("b", at=2000)
+    watch.look()
+    engine.activate(next(policy.label for policy in engine.policies if policy.spec.name == "a"))
+    away = tmp_path.with_name("away")
+    for mounted_on_an_empty_directory in (False, True):
+        tmp_path.rename(away)
+        if mounted_on_an_empty_directory:
+            tmp_path.mkdir()
+        for _ in range(4):
+            watch.look()
+        if mounted_on_an_empty_directory:
+            tmp_path.rmdir()
+        away.rename(tmp_path)
+        look_twice(watch)
+        assert (active(engine), names(engine)) == ("a", ["a", "b"])
+    assert sum("cannot be read" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_what_cannot_be_read_keeps_nobody_else_from_being_served(
+    watch: PolicyWatch,
+    engine: Engine,
+    put: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    put("a")
+    watch.look()
+    (tmp_path / "a" / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "lost+found" / "dangling").symlink_to(tmp_path / "nowhere")
+    put("b")
+    for _ in range(4):
+        watch.look()
+    assert names(engine) == ["a", "b"]
+    told = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert len(told) == 2
+
+
+def test_a_bundle_that_is_renamed_is_served_on_under_its_new_name(
+    watch: PolicyWatch, engine: Engine, put: Callable[..., Path], tmp_path: Path
+) -> None:
+    put("a", at=1000)
+    put("b", at=2000)
+    watch.look()
+    (tmp_path / "a").rename(tmp_path / "z")
+    for _ in range(4):
+        watch.look()
+    assert sorted(names(engine)) == ["a", "b"]
+    (tmp_path / "active").write_text("z")
+    watch.look()
+    assert active(engine) == "a"
+    (tmp_path / "active").write_text("b")
+    watch.look()
+    shutil.rmtree(tmp_path / "z")
+    for _ in range(3):
+        watch.look()
+    assert names(engine) == ["b"]
 
 
 def test_looking_goes_on_after_an_error(
