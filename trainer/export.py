@@ -55,6 +55,7 @@ def export(args: ExportArgs) -> None:
     arguments = found.state["arguments"]
     training = {
         "arguments": {name: _without_places(value) for name, value in arguments.items()},
+        "processes": found.state.get("processes", 1),
         "data_sha256": found.state["data_hashes"],
         "code_version": code_version(),
         "seed": arguments["seed"],

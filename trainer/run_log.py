@@ -11,8 +11,7 @@ import numpy as np
 from policy.spec import PolicySpec
 from trainer.epoch_log import EPOCHS, append_epoch
 from trainer.epoch_report import EpochReport
-from trainer.run_state import arguments_of
-from trainer.settings import TrainArgs
+from trainer.settings import TrainArgs, arguments_of
 from trainer.trackers import TensorBoard, Tracker, WeightsAndBiases
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from policy.errors import UsageError
 from policy.spec import PolicySpec
 from trainer.checkpoint import Checkpoint
-from trainer.settings import TrainArgs
+from trainer.settings import TrainArgs, arguments_of, with_defaults
 
 # Anything else decides what a batch holds or how it is learnt from, and a resumed run would silently be another one.
 MAY_CHANGE_ON_RESUME = frozenset(
@@ -66,11 +63,6 @@ class Progress:
         return better
 
 
-def arguments_of(args: TrainArgs) -> dict[str, Any]:
-    """The settings as JSON holds them."""
-    return json.loads(json.dumps(dataclasses.asdict(args), default=str))
-
-
 def check_same_run(
     found: Checkpoint,
     where: Path,
@@ -87,9 +79,8 @@ def check_same_run(
         raise UsageError(f"{where} was trained on other data or with other settings; drop --resume")
     if found.state["data_hashes"] != data_hashes:
         raise UsageError(f"{where} was trained on other data; give --dataset-dir as it was")
-    before, now = found.state["arguments"], arguments_of(args)
-    unsaid = arguments_of(TrainArgs(dataset_dir=()))  # of a run that is older than a flag
-    batches = before.get("grad_accum", 1) * found.state.get("processes", 1)
+    before, now = with_defaults(found.state["arguments"]), arguments_of(args)
+    batches = before["grad_accum"] * found.state.get("processes", 1)
     if batches != now["grad_accum"] * processes:
         raise UsageError(
             f"{where} was trained with {batches} batches a step; --grad-accum {now['grad_accum']} on {processes} "
@@ -97,9 +88,8 @@ def check_same_run(
             "--resume"
         )
     for name in sorted(set(now) - MAY_CHANGE_ON_RESUME - {"grad_accum"}):
-        was = before.get(name, unsaid[name])
-        if was != now[name]:
+        if before[name] != now[name]:
             flag = "--" + name.replace("_", "-")
             raise UsageError(
-                f"{where} was trained with {flag} {was}, not {now[name]}; give it as it was, or drop --resume"
+                f"{where} was trained with {flag} {before[name]}, not {now[name]}; give it as it was, or drop --resume"
             )

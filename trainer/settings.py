@@ -1,11 +1,13 @@
-"""Flags of `tinyvla train`, the presets by dataset size, and how the two combine."""
+"""Flags of `tinyvla train`, the presets by dataset size, how the two combine, and how a run remembers them."""
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -126,6 +128,16 @@ class TrainArgs:
     seed: int = 0
     debug: bool = False
     """Two epochs of a few batches, to see that everything runs."""
+
+
+def arguments_of(args: TrainArgs) -> dict[str, Any]:
+    """The settings as JSON holds them."""
+    return json.loads(json.dumps(asdict(args), default=str))
+
+
+def with_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a run as `arguments_of` gives them, and the defaults of flags that are newer than the run."""
+    return {**arguments_of(TrainArgs(dataset_dir=())), **arguments}
 
 
 # Epochs, batch size, learning rate, patience by number of samples.

@@ -32,8 +32,8 @@ from trainer.optimizer import learning_rate, make_optimizer
 from trainer.optimizer_step import OptimizerStep
 from trainer.parallel import join
 from trainer.run_log import RunLog
-from trainer.run_state import Progress, arguments_of, check_same_run
-from trainer.settings import TrainArgs, check_flags, with_preset
+from trainer.run_state import Progress, check_same_run
+from trainer.settings import TrainArgs, arguments_of, check_flags, with_preset
 from trainer.start_weights import start_from
 from trainer.step_log import StepLog
 from trainer.training_batch import training_batch

@@ -35,6 +35,7 @@ from trainer.comparison.settings import CompareArgs, evaluation_of, place_of
 from trainer.comparison.training import read_training, unfair_because, verdict
 from trainer.evaluation import run_missing
 from trainer.evaluation.rollout import EpisodeResult
+from trainer.settings import TrainArgs, arguments_of
 
 ARGUMENTS = {
     "head": "diffusion", "epochs": 3, "batch_size": 8, "draws": 4, "seed": 0, "out": "runs/a", "ddim_steps": 10,
@@ -91,7 +92,7 @@ def test_one_pair_has_no_interval_and_none_has_no_difference() -> None:
 # ---- fairness
 
 
-def checkpoint(directory: Path, spec=None, data: str = "aa", **arguments) -> Path:
+def checkpoint(directory: Path, spec=None, data: str = "aa", processes: int = 1, **arguments) -> Path:
     torch.manual_seed(0)
     spec = spec or rig_spec(height=18, width=32, name=directory.parent.name)
     if arguments.get("head") == "regression":
@@ -99,7 +100,7 @@ def checkpoint(directory: Path, spec=None, data: str = "aa", **arguments) -> Pat
     network = PolicyNetwork(spec, TINY)
     state = {
         "progress": {"steps": 12}, "arguments": {**ARGUMENTS, **arguments},
-        "data_hashes": {directory.parent.name: data},
+        "data_hashes": {directory.parent.name: data}, "processes": processes,
     }  # fmt: skip
     save_checkpoint(directory, network, network, torch.optim.AdamW(network.parameters()), spec, state)
     return directory
@@ -115,12 +116,30 @@ def test_only_what_belongs_to_the_head_may_differ(tmp_path) -> None:
     assert verdict([]).startswith("A fair comparison")
 
 
+def test_a_policy_older_than_a_flag_was_trained_with_its_default(tmp_path) -> None:
+    old = read_training(checkpoint(tmp_path / "old" / "best"))
+    now = arguments_of(TrainArgs(dataset_dir=())) | ARGUMENTS
+    new = read_training(
+        checkpoint(tmp_path / "new" / "best", **{**now, "head": "regression", "feature_cache_gb": 5.0})
+    )
+    assert (unfair_because(old, new), unfair_because(new, old)) == ([], [])
+
+
+def test_what_counts_is_the_batches_of_a_step_however_many_processes_share_them(tmp_path) -> None:
+    spread = read_training(checkpoint(tmp_path / "spread" / "best", processes=4, grad_accum=1, fsdp=True))
+    alone = read_training(checkpoint(tmp_path / "alone" / "best", head="regression", grad_accum=4))
+    assert unfair_because(spread, alone) == []
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"epochs": 4}, "--epochs: 3 against 4"),
         ({"batch_size": 16}, "--batch-size: 8 against 16"),
         ({"draws": 1}, "--draws: 4 against 1"),
+        ({"sensor_dropout": 0.5}, "--sensor-dropout: 0.1 against 0.5"),
+        ({"grad_accum": 4}, "batches a step: 1 against 4"),
+        ({"processes": 4}, "batches a step: 1 against 4"),
         ({"seed": 1}, "--seed: 0 against 1"),
         ({"init_from": "runs/x"}, "--init-from: None against runs/x"),
         ({"data": "bb"}, "different data"),

@@ -44,6 +44,7 @@ def test_a_trained_policy_behaves_the_same_as_a_bundle(run, tmp_path, capsys, ma
     assert spec.training["seed"] == 0
     assert spec.training["optimizer_steps"] == 5
     assert spec.training["weights"] == "ema"
+    assert spec.training["processes"] == 1
     assert list(spec.training["data_sha256"]) == ["numbers"]
     assert spec.training["auxiliary_targets"] == ["goal_x", "goal_y", "goal_z"]
     assert spec.training["arguments"]["batch_size"] == 8

@@ -20,7 +20,7 @@ from policy.errors import UsageError
 from policy.export.write_bundle import write_bundle
 from trainer import train as module
 from trainer.checkpoint import load_checkpoint
-from trainer.run_state import arguments_of
+from trainer.settings import arguments_of
 from trainer.train import Trainer
 from trainer.validation import Validation
 

@@ -10,13 +10,16 @@ from typing import Any
 from policy.bundle import read_spec
 from policy.spec import PolicySpec
 from trainer.comparison.settings import place_of
+from trainer.settings import with_defaults
 
-# Of the arguments of training these belong to a head, or change nothing that is learnt. Data are compared by hash.
+# Of the arguments of training these belong to a head, change nothing that is learnt, or are compared in another way:
+# data by hash, the batches of a step over all processes.
 _MAY_DIFFER = frozenset(
     {
         "head", "diffusion_timesteps", "prediction_type", "ddim_steps", "name", "out", "dataset_dir", "preset",
         "resume", "device", "threads", "save_every", "keep_every", "log_every", "pictures_every", "wandb",
-        "evaluate_every", "evaluate_tasks", "evaluate_episodes", "evaluate_workers", "calibration",
+        "evaluate_every", "evaluate_tasks", "evaluate_episodes", "evaluate_workers", "calibration", "fsdp",
+        "feature_cache_gb", "grad_accum",
     }
 )  # fmt: skip
 
@@ -31,6 +34,12 @@ class Trained:
     network: Mapping[str, Any]  # sizes of encoder and trunk
     steps: int | None  # optimiser steps of these weights
     weights: str  # averaged or raw
+    processes: int = 1  # that trained together
+
+    @property
+    def batches_per_step(self) -> int:
+        """Over all processes."""
+        return self.arguments.get("grad_accum", 1) * self.processes
 
 
 def read_training(path: Path) -> Trained:
@@ -45,7 +54,7 @@ def read_training(path: Path) -> Trained:
         told = spec.training
         return Trained(
             spec, told.get("arguments", {}), _hashes(told.get("data_sha256")), spec.network,
-            told.get("optimizer_steps"), told.get("weights", "ema"),
+            told.get("optimizer_steps"), told.get("weights", "ema"), told.get("processes", 1),
         )  # fmt: skip
     from trainer.checkpoint import load_checkpoint
 
@@ -53,7 +62,7 @@ def read_training(path: Path) -> Trained:
     state = found.state
     return Trained(
         found.spec, state.get("arguments", {}), _hashes(state.get("data_hashes")), found.network.to_json(),
-        state.get("progress", {}).get("steps"), "ema",
+        state.get("progress", {}).get("steps"), "ema", state.get("processes", 1),
     )  # fmt: skip
 
 
@@ -75,11 +84,12 @@ def unfair_because(first: Trained, second: Trained) -> list[str]:
         found.append(f"both are {first.spec.head} policies")
     if first.data != second.data:
         found.append("they were trained on different data (SHA-256 of the datasets)")
-    names = sorted((set(first.arguments) | set(second.arguments)) - _MAY_DIFFER)
-    for name in names:
-        one, other = first.arguments.get(name), second.arguments.get(name)
-        if one != other:
-            found.append(f"--{name.replace('_', '-')}: {one} against {other}")
+    one, other = with_defaults(first.arguments), with_defaults(second.arguments)
+    for name in sorted((one.keys() | other.keys()) - _MAY_DIFFER):
+        if one.get(name) != other.get(name):
+            found.append(f"--{name.replace('_', '-')}: {one.get(name)} against {other.get(name)}")
+    if first.batches_per_step != second.batches_per_step:
+        found.append(f"batches a step: {first.batches_per_step} against {second.batches_per_step}")
     if _plain(first.network) != _plain(second.network):
         found.append("their networks differ in size")
     if [c.model_dump() for c in first.spec.cameras] != [c.model_dump() for c in second.spec.cameras]:
