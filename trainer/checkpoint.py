@@ -65,12 +65,15 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensor
     for key, value in tensors.items():
         name, _, field = key.rpartition("/")
         parameter = by_name[name]
-        # torch keeps the step count on the CPU for every device. The moments take on the parameter's own memory layout:
-        # fused optimisers walk through memory, and would pair a channels-last weight with another weight's moments.
-        kept = like_shard(value, parameter) if field != "step" else value
-        if kept is value and field != "step":
-            kept = torch.empty_like(parameter).copy_(value)
-        optimizer.state[parameter][field] = kept
+        if field == "step":  # a fused optimiser counts where the parameter lies
+            optimizer.state[parameter][field] = value.to(parameter.device)
+            continue
+        moment = like_shard(value, parameter)
+        if moment is value:
+            # In the parameter's own memory layout: fused optimisers walk through memory, and would pair a channels-last
+            # weight with another weight's moments.
+            moment = torch.empty_like(parameter).copy_(value)
+        optimizer.state[parameter][field] = moment
 
 
 def save_checkpoint(

@@ -90,6 +90,18 @@ def test_an_optimiser_put_back_goes_on_as_if_nothing_had_happened(tmp_path):
     assert_same(resumed.ema.module.state_dict(), straight.ema.module.state_dict())
 
 
+def test_an_optimiser_is_put_back_where_its_parameters_are(tmp_path):
+    """All of it: a fused optimiser on a card takes no step count from the processor's memory."""
+    Run().save(tmp_path / "last")
+    elsewhere = PolicyNetwork(SPEC, TINY).to("meta")  # stands in for a card
+    optimizer = make_optimizer(elsewhere, 1e-3, 0.01)
+    restore_optimizer(optimizer, elsewhere, load_checkpoint(tmp_path / "last").optimizer)
+    for parameter in elsewhere.parameters():
+        kept = optimizer.state[parameter]
+        assert set(kept) == {"step", "exp_avg", "exp_avg_sq"}
+        assert {value.device for value in kept.values()} == {parameter.device}
+
+
 def test_a_checkpoint_holds_safetensors_and_json_and_no_pickle(tmp_path):
     Run().save(tmp_path / "last")
     names = {path.name for path in (tmp_path / "last").iterdir()}
