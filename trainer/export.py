@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,14 +30,6 @@ class ExportArgs:
     weights: Annotated[Literal["ema", "model"], tyro.conf.arg(help="averaged or raw weights")] = "ema"
 
 
-def code_version() -> str:
-    """The commit of the code, or `unknown` outside a git checkout."""
-    found = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    return found.stdout.strip() or "unknown"
-
-
 def _without_places(value: Any) -> Any:
     """Absolute paths by their last part: where somebody keeps things is nobody else's business."""
     if isinstance(value, list):
@@ -57,7 +48,7 @@ def export(args: ExportArgs) -> None:
         "arguments": {name: _without_places(value) for name, value in arguments.items()},
         "processes": found.state.get("processes", 1),
         "data_sha256": found.state["data_hashes"],
-        "code_version": code_version(),
+        "code_version": found.state.get("code_version", "unknown"),
         "seed": arguments["seed"],
         "optimizer_steps": found.state["progress"]["steps"],
         "weights": args.weights,

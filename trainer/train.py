@@ -21,6 +21,7 @@ from trainer.calibration.curve import Kind, read_calibration
 from trainer.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from trainer.chunk_pictures import picture_of_samples
 from trainer.closed_loop import ClosedLoop
+from trainer.code_version import code_version
 from trainer.contract import environment_units, make_spec
 from trainer.device import peak_memory_mb, wants_bf16
 from trainer.ema import EMA, ShardedEMA
@@ -49,6 +50,7 @@ class Trainer:
 
     def __init__(self, args: TrainArgs) -> None:
         check_flags(args)
+        self.code_version = code_version()
         self.processes = join(torch_device(args.device, args.threads), args.fsdp)
         self.device = self.processes.device
         if self.processes.sharded and args.backbone is not None:
@@ -120,6 +122,7 @@ class Trainer:
             "arguments": arguments_of(self.args),
             "data_hashes": self.data.hashes,
             "processes": self.processes.count,
+            "code_version": self.code_version,
             "backbone_directory": backbone_directory(self.spec),
         }
         where = None if self.processes.rank else self.args.out / name
