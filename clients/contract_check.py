@@ -1,4 +1,4 @@
-"""Whether a policy and a robot fit, before anything moves."""
+"""Whether a policy and a robot fit, before anything moves, and a policy that takes the place of another."""
 
 from __future__ import annotations
 
@@ -83,6 +83,28 @@ def check_robot(spec: PolicySpec, info: RobotInfo, control_rate_hz: float | None
             )
         warnings.append(f"{line}, as asked")
     return warnings
+
+
+def check_stand_in(first: PolicySpec, other: PolicySpec) -> None:
+    """Compare two policies' contracts: whether the second may answer in the middle of a run that the first began.
+
+    Stricter than with a robot, whose drivers may call things otherwise: names and units have to be the same.
+
+    Raises:
+        TinyVLAError: `contract_mismatch`, naming what differs.
+    """
+    for field in ("state", "action"):
+        was, now = getattr(first, field), getattr(other, field)
+        for part in ("names", "units"):
+            if getattr(was, part) != getattr(now, part):
+                expected, actual = ", ".join(getattr(was, part)), ", ".join(getattr(now, part))
+                raise contract_mismatch(f"{field}.{part}", expected, f"{actual}, of {other.label}")
+    Expects(
+        cameras=[camera.name for camera in first.cameras],
+        sensors=[sensor.name for sensor in first.sensors],
+        action_kind=first.action.kind,
+        rate_hz=first.action.rate_hz,
+    ).check(other)
 
 
 def same_rate(rate_hz: float, spec: PolicySpec) -> bool:

@@ -181,6 +181,8 @@ class Episode:
             self._just_spliced = self._just_spliced or verdict == "accepted"
             passed = consumed + self._held - pending.held_before
         self._end(pending, now, verdict, actions, consumed)
+        if verdict == "accepted":
+            self.trace.policies[reply.policy] += 1
         if verdict in ("accepted", "spent"):  # a reply that comes twice says nothing about how long one takes
             self._prefixes.measured(passed)
             self._measure(pending, reply, now, consumed)

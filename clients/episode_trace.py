@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,6 +70,7 @@ class EpisodeTrace:
     frames: list[tuple[float, np.ndarray]] = field(default_factory=list)  # (captured_at, uint8 [H, W, 3])
     stages: dict[str, Measurements] = field(default_factory=lambda: {name: Measurements() for name in STAGES})
     outcomes: dict[str, int] = field(default_factory=dict)  # request outcome -> count
+    policies: Counter[str] = field(default_factory=Counter)  # label -> chunks of its that joined the plan
     waited: int = 0  # control periods held before the first chunk came, or between the chunks of `sync`
     held: int = 0  # control periods held for any other reason
     executed: int = 0

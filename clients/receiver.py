@@ -29,6 +29,7 @@ from clients.priority import run_at_once
 from clients.robots.base import Robot
 from clients.safety_limits import Cause
 from clients.smoothness import Smoothness, episode_smoothness
+from clients.steady_client import SteadyClient
 from clients.watchdog import Watchdog
 from policy.errors import TinyVLAError
 from policy.spec import PolicySpec
@@ -74,7 +75,7 @@ class Receiver:
 
     Args:
         robot: used by this object's threads while an episode runs.
-        client: likewise.
+        client: likewise. A policy that the server swaps in drives on if its contract is `spec`'s in all that matters.
         spec: the contract of the policy behind `client`.
         settings: see `ReceiverSettings`.
         log: told one line at a time, from any thread; must not block.
@@ -95,7 +96,7 @@ class Receiver:
         self._operator = operator
         self._interrupt = interrupt or threading.Event()
         self._robot = robot
-        self._client = client
+        self._client = SteadyClient(client, spec, log)
         self._spec = spec
         self._settings = settings
         self._log = log

@@ -36,6 +36,7 @@ def episode_report(outcome: EpisodeOutcome) -> dict[str, Any]:
         "deadline_misses": outcome.skipped,
         "real_time_priority": trace.real_time_priority,
         "requests": dict(trace.outcomes),
+        "policies": dict(trace.policies),
         "safety": outcome.safety,
         "robot": dict(outcome.robot) or None,
         "seams": {
