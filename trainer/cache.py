@@ -1,16 +1,18 @@
 """A dataset decoded once into memory-mapped arrays, so that training never waits for JPEG or parquet.
 
 The cache lies beside the dataset under `.cache/<hash>`; it is built into a temporary directory and renamed, so a
-killed build leaves nothing that looks complete.
+killed build leaves nothing that looks complete. Of several runs that find it missing, one builds and the others wait.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,9 +66,12 @@ def _cache_key(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> str:
 def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> FrameCache:
     """The decoded cache of a dataset for these cameras; built when it is not there yet."""
     directory = dataset.root / ".cache" / _cache_key(dataset, cameras)
-    if not (directory / "index.json").exists():
-        _build(dataset, cameras, directory)
-    index = json.loads((directory / "index.json").read_text())
+    written = directory / "index.json"
+    if not written.exists():
+        with _only_builder(directory, dataset.root.name):
+            if not written.exists():
+                _build(dataset, cameras, directory)
+    index = json.loads(written.read_text())
     return FrameCache(
         images=np.load(directory / "images.npy", mmap_mode="r"),
         state=np.load(directory / "state.npy"),
@@ -88,6 +93,19 @@ def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> Fram
 
 def _decode(encoded: bytes, camera: CameraSpec) -> np.ndarray:
     return fit_image(np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")), camera)
+
+
+@contextlib.contextmanager
+def _only_builder(directory: Path, name: str) -> Iterator[None]:
+    """Wait until no other process builds this cache. The system lets go of the lock when a builder dies."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_name(directory.name + ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another run is decoding {name}: waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import numpy as np
 import pytest
 
@@ -49,6 +52,29 @@ def test_a_build_that_was_killed_leaves_nothing_that_looks_complete(data, monkey
     np.testing.assert_array_equal(
         numbers_of(open_cache(data, cameras_of(data.facts)).images[:, 0]), np.arange(7)
     )
+
+
+def test_two_runs_that_open_a_new_dataset_decode_it_once(data, monkeypatch, numbers_of, capsys):
+    right, decoded = module._decode, []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held_up(encoded, camera):
+        decoded.append(1)
+        begun.set()
+        assert go_on.wait(30)
+        return right(encoded, camera)
+
+    monkeypatch.setattr(module, "_decode", held_up)
+    with ThreadPoolExecutor(2) as runs:
+        first = runs.submit(open_cache, data, cameras_of(data.facts))
+        assert begun.wait(30)
+        second = runs.submit(open_cache, data, cameras_of(data.facts))
+        wait([second], timeout=0.3)  # as long as it could begin to build, too
+        go_on.set()
+        for cache in (first.result(), second.result()):
+            np.testing.assert_array_equal(numbers_of(cache.images[:, 0]), np.arange(7))
+    assert len(decoded) == 7
+    assert "another run is decoding data: waiting for it" in capsys.readouterr().out
 
 
 def test_other_cameras_get_a_cache_of_their_own(data):
