@@ -6,6 +6,7 @@ respects each of them: a robot that finds itself outside its workspace may move 
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class _Interval:
 
 
 class MotionLimits:
-    """Limits one command after another.
+    """Limits one command after another; the control thread's and the watchdog's at the same time where that must be.
 
     Args:
         limits: what to respect.
@@ -71,6 +72,7 @@ class MotionLimits:
         self._recent: deque[_Sent] = deque()
         self._steps = 0  # control steps executed
         self._seen: _Seen | None = None
+        self._lock = threading.Lock()  # around what was sent
 
     def located(self, state: np.ndarray, control_step: int, captured_at: float) -> None:
         """A newer state, which the workspace is measured from; may come from another thread."""
@@ -94,7 +96,8 @@ class MotionLimits:
         if not np.array_equal(command, asked):
             worst = float(np.max(np.abs(asked - command)))
             causes["bounds"] = f"the planned action exceeds its bounds by {worst:.3g}"
-        intervals = self._intervals(before, now)
+        with self._lock:
+            intervals = self._intervals(before, now)
         for cause, (interval, why) in intervals.items():
             if not np.array_equal(interval.clip(command), command):
                 causes[cause] = why
@@ -112,7 +115,9 @@ class MotionLimits:
     def limit_hold(self, command: np.ndarray, last: np.ndarray, now: float) -> np.ndarray:
         """A fading motion, shortened where it would leave the limits; braking may be as hard as it likes."""
         held = np.asarray(command, np.float64)
-        for cause, (interval, _) in self._intervals(np.asarray(last, np.float64), now).items():
+        with self._lock:
+            intervals = self._intervals(np.asarray(last, np.float64), now)
+        for cause, (interval, _) in intervals.items():
             if cause != "max_change":
                 held = np.where(self._moves, interval.clip(held), held)
         return np.asarray(held, np.float32)
@@ -127,13 +132,14 @@ class MotionLimits:
             executed: it was a control step, not holding.
         """
         motion = self._motion(np.asarray(command, np.float64), np.asarray(last, np.float64))
-        if motion.any():
-            self._recent.append(_Sent(now, motion, self._steps, executed))
-        self._steps += executed
-        seen = self._seen
-        box_needs = seen.step if seen is not None and self._limits.workspace is not None else self._steps
-        while self._recent and self._recent[0].at <= now - SECOND_S and self._recent[0].step < box_needs:
-            self._recent.popleft()
+        with self._lock:
+            if motion.any():
+                self._recent.append(_Sent(now, motion, self._steps, executed))
+            self._steps += executed
+            seen = self._seen
+            box_needs = seen.step if seen is not None and self._limits.workspace is not None else self._steps
+            while self._recent and self._recent[0].at <= now - SECOND_S and self._recent[0].step < box_needs:
+                self._recent.popleft()
 
     def _motion(self, command: np.ndarray, last: np.ndarray) -> np.ndarray:
         if self._limits.kind == "absolute":

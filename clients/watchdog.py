@@ -16,6 +16,8 @@ from clients.robots.base import Haltable, Robot
 
 # A beat is not missed before this many periods, however slow control is.
 PERIODS = 3
+# Between two looks at most: a limit may be infinite, and an end of the episode is not slept through.
+LONGEST_S = 1.0
 
 
 class Watchdog:
@@ -65,5 +67,5 @@ class Watchdog:
         """Watch until the control thread has ended."""
         missing = False
         # While all is well, few looks: each takes the interpreter's lock from the control thread for a moment.
-        while not ended.wait(self._period if missing else self.limit_s / 2):
+        while not ended.wait(self._period if missing else min(self.limit_s / 2, LONGEST_S)):
             missing = self.look(self._clock())

@@ -58,7 +58,10 @@ class ZmqClient(BlockingCalls):
         room = int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT
         if not room and not self._socket.poll(_milliseconds(deadline), zmq.POLLOUT):
             raise _late(self.url, self._options)
-        self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
+        try:
+            self._socket.send_multipart(message, zmq.NOBLOCK, copy=False)
+        except zmq.Again:  # it broke since there was room
+            raise _broken(self.url) from None
         while (frames := self._receive(deadline)) is not None:
             answer = read_answer([frame.buffer for frame in frames], self.url)
             # Without an id the server could not read the message; with another one that call is over.

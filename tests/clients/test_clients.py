@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import zmq
 
 from clients.client_options import ClientOptions
 from clients.connect import connect
@@ -123,6 +124,21 @@ def test_a_server_that_does_not_answer_in_time_is_a_connection_error(scheme):
                 client.act(request())
         finally:
             client.close()
+
+
+def test_a_connection_that_breaks_just_before_sending_is_a_connection_error(server, monkeypatch):
+    def broke(*_, **__) -> None:
+        raise zmq.Again
+
+    client = connect(url(server, "tcp"), "secret")
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(zmq.Socket, "send_multipart", broke)
+            with pytest.raises(ConnectionError):
+                client.act(request())
+        assert client.act(request()).seq == 4
+    finally:
+        client.close()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://x", "http://", ""])

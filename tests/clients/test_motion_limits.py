@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -148,3 +149,30 @@ def test_where_the_limits_leave_no_room_nothing_is_sent():
     limited = motion.limit(array(0.5, 0, 0), array(0, 0, 0), 0.0)
     assert limited.command is None
     assert "workspace" in limited.causes
+
+
+def test_the_watchdog_may_command_while_the_control_thread_looks_for_its_own():
+    """With real threads: what one counts, the other goes through."""
+    motion, done = MotionLimits(limits(max_per_second=array(1e6, 1e6, 1e6)), 1 / RATE), threading.Event()
+    failed: list[Exception] = []
+
+    def send() -> None:
+        now = 0.0
+        while not done.is_set():
+            now += 0.01
+            motion.sent(array(0.1, 0, 0), array(0, 0, 0), now, executed=False)
+
+    def look() -> None:
+        try:
+            for _ in range(2000):
+                motion.limit(array(0.1, 0, 0), array(0, 0, 0), 1.0)
+        except Exception as error:
+            failed.append(error)
+        done.set()
+
+    threads = [threading.Thread(target=body) for body in (send, look)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failed == []

@@ -135,6 +135,24 @@ def test_a_slow_robot_is_given_a_few_periods():
     assert Watchdog(Run().episode, NullRobot(), 0.2, 0.1, lambda: 0.0).limit_s == pytest.approx(PERIODS * 0.2)
 
 
+def test_a_limit_that_is_never_reached_is_watched_until_the_episode_ends():
+    watchdog, ended = Watchdog(Run().episode, NullRobot(), PERIOD, float("inf")), threading.Event()
+    failed = []
+    thread = threading.Thread(target=lambda: failed.append(raised_by(lambda: watchdog.run(ended))))
+    thread.start()
+    ended.set()
+    thread.join(30)
+    assert failed == [None]
+
+
+def raised_by(body) -> Exception | None:
+    try:
+        body()
+    except Exception as error:
+        return error
+    return None
+
+
 def test_the_receiver_holds_while_its_control_thread_hangs_and_goes_on_afterwards():
     """With real threads: the log call of a fault blocks until the watchdog has held the robot."""
     held = threading.Event()
