@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.console import Console
 from clients.flags import parse_flags
 from clients.lerobot_v3 import finalize_dataset, is_complete, stage_episode
 from clients.lerobot_v3.atomic import write_json_atomically
-from clients.lerobot_v3.layout import STAGING_DIR
+from clients.lerobot_v3.layout import INFO_PATH, STAGING_DIR
 from clients.lerobot_v3.opening import load_json
 from policy.errors import UsageError
 from trainer.collection.resuming import check_resumable
@@ -29,7 +29,9 @@ def import_dataset(args: ImportArgs, console: Console | None = None) -> None:
     console = console or Console()
     plan = plan_import(args)
     settings = dict(plan.settings)
-    if check_resumable(args.out, settings, "import"):
+    complete = check_resumable(args.out, settings, "import")
+    _check_sources(args.out, plan.sources)
+    if complete:
         console.print(f"{args.out} is already complete")
         return
     reports: list[SessionReport] = []
@@ -37,7 +39,7 @@ def import_dataset(args: ImportArgs, console: Console | None = None) -> None:
     with episode_bars(console) as progress:
         bar = progress.add_task("sessions", total=len(plan.sessions))
         for name, read in plan.sessions.items():
-            report = _session(args.out, name, read)
+            report = _session(args.out, name, read, plan.sources[name])
             reports.append(report)
             keys += _keys(report)
             progress.advance(bar)
@@ -54,11 +56,32 @@ def import_dataset(args: ImportArgs, console: Console | None = None) -> None:
     console.print(f"{len(keys)} episodes in {args.out}; what was dropped is in {REPORT_FILE}")
 
 
-def _session(out: Path, name: str, read: Reader) -> SessionReport:
+def _check_sources(out: Path, sources: Mapping[str, str]) -> None:
+    """Raise UsageError where a session that `out` already holds was read from other files than are there now."""
+    if is_complete(out):
+        read = load_json(out / INFO_PATH)["tinyvla"].get("import_sources", {})
+    else:
+        notes = {name: _note(out, name) for name in sources}
+        read = {name: load_json(note).get("source") for name, note in notes.items() if note.exists()}
+    for name, source in sources.items():
+        if read.get(name) not in (None, source):
+            raise UsageError(
+                f"{out} holds {name} made from other files than are there now; give --out an empty directory"
+            )
+
+
+def _note(out: Path, session: str) -> Path:
+    """Where it says that all of a session is staged."""
+    return out / STAGING_DIR / f"{session}.session.json"
+
+
+def _session(out: Path, name: str, read: Reader, source: str) -> SessionReport:
     """Stage a session's episodes; its report, written last, says that all of them are there."""
-    note = out / STAGING_DIR / f"{name}.session.json"
+    note = _note(out, name)
     if note.exists():
-        return SessionReport.from_json(load_json(note))
+        noted = load_json(note)
+        noted.pop("source", None)
+        return SessionReport.from_json(noted)
     report = SessionReport(name)
     try:
         for number, episode in enumerate(read(report)):
@@ -71,7 +94,7 @@ def _session(out: Path, name: str, read: Reader) -> SessionReport:
         return SessionReport(
             name, found=report.found, dropped=report.dropped, notes=report.notes, left_out=str(why)
         )
-    write_json_atomically(note, report.to_json())
+    write_json_atomically(note, {**report.to_json(), "source": source})
     return report
 
 

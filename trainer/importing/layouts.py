@@ -16,7 +16,7 @@ from trainer.importing import recv_all, rig_episodes
 from trainer.importing.report import SessionReport
 from trainer.importing.rig_frames import episodes_of_session
 from trainer.importing.rig_instants import RigSettings
-from trainer.importing.sessions import find_directories, named
+from trainer.importing.sessions import find_directories, fingerprint, named
 from trainer.importing.settings import ImportArgs, LayoutName, check_flags
 from trainer.importing.short_metaworld import ShortSettings, find_tasks, task_episodes
 
@@ -29,7 +29,8 @@ class Import:
     """What there is to do."""
 
     sessions: Mapping[str, Reader]  # by name, in the order of the dataset
-    settings: Mapping[str, Any]  # what the dataset follows from, JSON-able
+    sources: Mapping[str, str]  # fingerprint of each session's files
+    settings: Mapping[str, Any]  # what else the dataset follows from, JSON-able
     facts: DatasetFacts
 
 
@@ -83,6 +84,7 @@ def _rig(layout: LayoutName, args: ImportArgs, sessions: Mapping[str, Path]) -> 
         sensor_offset=args.sensor_offset,
         min_frames=args.min_frames,
     )
+    sources = {name: fingerprint(path) for name, path in sessions.items()}
     told = {"layout": layout, "views": list(args.views), "sessions": list(sessions), **_jsonable(settings)}
     sensor = needle_rig_contract.sensor_spec()
     facts = DatasetFacts(
@@ -95,6 +97,7 @@ def _rig(layout: LayoutName, args: ImportArgs, sessions: Mapping[str, Path]) -> 
         robot_type="needle-rig",
         free={
             "import": told,
+            "import_sources": sources,
             "sensors": {
                 sensor.name: SensorFacts(
                     sensor.channels, sensor.rate_hz, sensor.window, sensor.units
@@ -107,13 +110,14 @@ def _rig(layout: LayoutName, args: ImportArgs, sessions: Mapping[str, Path]) -> 
         recording = _RIG[layout].read_session(directory, args.views, report)
         yield from episodes_of_session(recording, settings, report)
 
-    return Import({name: partial(read, path) for name, path in sessions.items()}, told, facts)
+    return Import({name: partial(read, path) for name, path in sessions.items()}, sources, told, facts)
 
 
 def _short_metaworld(args: ImportArgs, tasks: Mapping[str, tuple[Path, Path]]) -> Import:
     size = args.resolved_size("short-metaworld")
     settings = ShortSettings(args.camera, size, args.quality, args.min_frames)
     fps = args.resolved_fps("short-metaworld")
+    sources = {name: fingerprint(*places) for name, places in tasks.items()}
     told = {"layout": "short-metaworld", "fps": fps, "sessions": list(tasks), **_jsonable(settings)}
     facts = DatasetFacts(
         cameras={args.camera: size},
@@ -123,13 +127,13 @@ def _short_metaworld(args: ImportArgs, tasks: Mapping[str, tuple[Path, Path]]) -
         fps=fps,
         control_rate_hz=fps,
         robot_type="metaworld",
-        free={"import": told},
+        free={"import": told, "import_sources": sources},
     )
 
     def read(name: str, report: SessionReport) -> Iterator[EpisodeArrays]:
         yield from task_episodes(name, *tasks[name], settings, report)
 
-    return Import({name: partial(read, name) for name in tasks}, told, facts)
+    return Import({name: partial(read, name) for name in tasks}, sources, told, facts)
 
 
 def _jsonable(settings: Any) -> dict[str, Any]:

@@ -1,7 +1,10 @@
-"""Finding what there is to import: directories that look like a session, in the order that people number them."""
+"""Finding what there is to import: directories that look like a session, in the order that people number them, and
+what tells one recording from another of the same name.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,6 +25,17 @@ def find_directories(source: Path, is_one: Callable[[Path], bool], depth: int = 
         for path in sorted(source.iterdir(), key=by_number):
             if path.is_dir() and not path.name.startswith("."):
                 yield from find_directories(path, is_one, depth - 1)
+
+
+def fingerprint(*places: Path) -> str:
+    """SHA-256 over names and sizes of the files at and below `places`, wherever they lie; hidden ones do not count."""
+    digest = hashlib.sha256()
+    for place in places:
+        for path in sorted([place, *place.rglob("*")]):
+            inside = path.relative_to(place)
+            if path.is_file() and not any(part.startswith(".") for part in inside.parts):
+                digest.update(f"{inside.as_posix()}\0{path.stat().st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def named(source: Path, sessions: Iterable[Path]) -> dict[str, Path]:

@@ -95,10 +95,10 @@ def test_an_import_that_was_killed_goes_on_to_the_same_dataset(sittings, importe
     read: list[str] = []
     keep = import_command._session
 
-    def killed_at_the_last(out, name, reader):
+    def killed_at_the_last(out, name, reader, source):
         if name.endswith("2") and len(read) < 3:
             raise KeyboardInterrupt
-        return keep(out, name, lambda report: (read.append(name), reader(report))[1])
+        return keep(out, name, lambda report: (read.append(name), reader(report))[1], source)
 
     monkeypatch.setattr(import_command, "_session", killed_at_the_last)
     with pytest.raises(KeyboardInterrupt):
@@ -137,6 +137,35 @@ def test_a_complete_import_is_left_as_it_is(sittings, imported, tmp_path):
     assert dataset_hash(root) == before
     with pytest.raises(UsageError, match="already holds another dataset"):
         imported(sittings, fps=10)
+
+
+def test_another_recording_of_the_same_name_is_not_taken_for_the_one_that_was_imported(
+    imported, tmp_path, monkeypatch
+):
+    for day in range(2):
+        for number in range(2):
+            write_episode(
+                tmp_path / f"day{day}", f"episode_{number}", sensor=False, motion=Motion(2 * day + number)
+            )
+    shutil.copytree(tmp_path / "day0", tmp_path / "copy")
+    (tmp_path / "copy/episode_0/.DS_Store").write_bytes(b"x")
+    keep = import_command._session
+
+    def killed_at_the_second(out, name, *rest):
+        if name == "episode_1":
+            raise KeyboardInterrupt
+        return keep(out, name, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(import_command, "_session", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            imported(tmp_path / "day0")
+    with pytest.raises(UsageError, match="holds episode_0 made from other files than are there now"):
+        imported(tmp_path / "day1")
+    imported(tmp_path / "copy")
+    assert "is already complete" in imported(tmp_path / "day0").said
+    with pytest.raises(UsageError, match="holds episode_0 made from other files than are there now"):
+        imported(tmp_path / "day1")
 
 
 def test_what_was_mended_is_read_when_the_command_is_given_again(sittings, imported, tmp_path, monkeypatch):
