@@ -8,7 +8,7 @@ from pathlib import Path
 
 from policy.errors import UsageError
 from policy.spec import PolicySpec
-from trainer.checkpoint import Checkpoint
+from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.settings import TrainArgs, arguments_of, with_defaults
 
 # Anything else decides what a batch holds or how it is learnt from, and a resumed run would silently be another one.
@@ -61,6 +61,15 @@ class Progress:
         self.best = min(value, self.best) if not math.isnan(value) else self.best
         self.epochs_without_gain = 0 if better else self.epochs_without_gain + 1
         return better
+
+
+def check_vacant(args: TrainArgs) -> None:
+    """Raise UsageError where a new run would write over the one in `--out`; trials may write over trials."""
+    last = args.out / "last"
+    if not last.exists() or (args.debug and load_checkpoint(last).state["arguments"].get("debug")):
+        return
+    remedy = "" if args.debug else "add --resume to go on, or "
+    raise UsageError(f"{args.out} already holds a run; {remedy}choose another --out")
 
 
 def check_same_run(

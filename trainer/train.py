@@ -33,7 +33,7 @@ from trainer.optimizer import learning_rate, make_optimizer
 from trainer.optimizer_step import OptimizerStep
 from trainer.parallel import join
 from trainer.run_log import RunLog
-from trainer.run_state import Progress, check_same_run
+from trainer.run_state import Progress, check_same_run, check_vacant
 from trainer.settings import TrainArgs, arguments_of, check_flags, with_preset
 from trainer.start_weights import start_from
 from trainer.step_log import StepLog
@@ -279,7 +279,7 @@ class Trainer:
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla train`."""
     args = tyro.cli(TrainArgs, args=argv, prog="tinyvla train")
-    if (args.out / "last").exists() and not args.resume and not args.debug:
-        raise UsageError(f"{args.out} already holds a run; add --resume to go on, or choose another --out")
+    if not args.resume:
+        check_vacant(args)
     Trainer(args).run()
     return 0

@@ -388,6 +388,18 @@ def test_an_existing_run_is_never_overwritten_without_being_told_to(make_args, t
     assert "already holds a run; add --resume" in line
 
 
+def test_a_trial_writes_over_a_trial_and_over_nothing_else(make_args, tmp_path, dataset, capsys):
+    small = ("--dataset-dir", dataset, "--horizon", 8, "--max-prefix", 4, "--hidden-dim", 24, "--layers", 1)
+    trial = [*map(str, small), "--val-split", "0.2", "--device", "cpu", "--debug"]
+    Trainer(make_args(epochs=1)).run()
+    before = (tmp_path / "run" / "log.txt").read_text()
+    line = refusal(capsys, *trial, "--out", tmp_path / "run")
+    assert "already holds a run; choose another --out" in line
+    assert (tmp_path / "run" / "log.txt").read_text() == before
+    for _ in range(2):
+        assert tinyvla.main(["train", *trial, "--out", str(tmp_path / "trial")]) == 0
+
+
 def test_there_must_be_something_to_resume(tmp_path, dataset, capsys):
     line = refusal(capsys, "--dataset-dir", dataset, "--out", tmp_path / "run", "--resume", "--horizon", 8,
                    "--max-prefix", 4)  # fmt: skip
