@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clients.lerobot_v3 import EpisodeArrays, SensorFacts, SensorStream
-from clients.rig_sim.live import encode_view
+from clients.lerobot_v3 import EpisodeArrays, SensorFacts, SensorStream, encode_rgb
 from clients.rig_sim.lockstep import NeedleRigSim
 from clients.rig_sim.scene import RigRenderer
 from clients.robots.needle_rig_contract import SENSOR, sensor_spec
@@ -38,7 +37,7 @@ def demonstrate_needle_rig(
     Args:
         noise: largest push, as a fraction of the action's limit; the pushed action is executed, the clean one stored.
         frame_every: control steps (1/20 s) per recorded frame.
-        quality: of the JPEGs.
+        quality: of the JPEGs; 0 makes PNGs.
         until: a little after what it ends: after success, or after the needle is aligned above the trocar.
     """
     rng = np.random.default_rng(seed)
@@ -51,7 +50,7 @@ def demonstrate_needle_rig(
     while ends_at is None or sim.steps < ends_at:
         snapshot = sim.snapshot()
         for view, image in renderer.render(snapshot.layout, snapshot.pose).items():
-            images[view].append(encode_view(image, quality))
+            images[view].append(encode_rgb(image, quality))
         states.append(sim.state)
         privileged.append(sim.environment_state)
         frame_times.append(sim.core.time)

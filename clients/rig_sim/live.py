@@ -201,7 +201,7 @@ class LiveRig:
 
 
 def encode_view(image: np.ndarray, quality: int) -> bytes:
-    """The JPEG that the wire carries and that demonstrations store."""
+    """The JPEG that the wire carries, encoded as demonstrations are."""
     out = io.BytesIO()
     Image.fromarray(image).save(out, "JPEG", quality=quality, subsampling=0)
     return out.getvalue()

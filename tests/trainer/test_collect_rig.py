@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from clients.lerobot_v3 import EpisodeArrays, LeRobotDataset, decode_rgb
+from clients.lerobot_v3.episode import image_suffix
 from clients.rig_sim.lockstep import NeedleRigSim
 from clients.rig_sim.parameters import DEFAULT_FILE, load_parameters
 from clients.rig_sim.scene import RigRenderer
@@ -131,10 +132,32 @@ def test_a_collection_trains(tmp_path: Path) -> None:
     collect(args)  # already complete
 
 
+def test_quality_0_stores_the_pictures_without_loss(stage) -> None:
+    sim, renderer = stage
+    attempt = demonstrate_needle_rig(sim, renderer, 5, noise=0.0, frame_every=4, quality=0, until="aligned")
+    assert attempt.episode is not None
+    stored = attempt.episode.images["view2"][-1]
+    assert image_suffix(stored) == ".png"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"takeover": Path("policy")}, "--takeover is for MetaWorld"),
+        ({"tasks": ("reach",)}, "--tasks is for MetaWorld"),
+        ({"size": 64}, "--size is for MetaWorld"),
+        ({"reopen": False}, "--no-reopen is for MetaWorld"),
+        ({"episodes": 0}, "--episodes must be 1 or more, got 0"),
+        ({"episodes": -1}, "--episodes must be 1 or more, got -1"),
+    ],
+)
+def test_what_the_rig_cannot_do_is_refused_before_anything_is_written(tmp_path: Path, given, told) -> None:
+    with pytest.raises(UsageError, match=told):
+        collect(CollectArgs(out=tmp_path / "rig", robot="needle-rig", **given))
+    assert not (tmp_path / "rig").exists()
+
+
 def test_flags_of_the_other_robot_are_told(tmp_path: Path) -> None:
-    args = CollectArgs(out=tmp_path / "rig", robot="needle-rig", takeover=tmp_path)
-    with pytest.raises(UsageError, match="--takeover is for MetaWorld"):
-        collect(args)
     args = CollectArgs(out=tmp_path / "rig", robot="needle-rig", cameras=("corner4",))
     with pytest.raises(UsageError, match="no view 'corner4'; it has view1"):
         collect(args)

@@ -20,6 +20,14 @@ from trainer.collection.worker import run_job, run_rig_job
 from trainer.demonstration_needle_rig import sensor_facts
 from trainer.expert import RolloutSettings
 
+# name -> (flag, what goes for the needle rig instead)
+_ONLY_METAWORLD = {
+    "tasks": ("--tasks", "the needle rig has one task of its own"),
+    "size": ("--size", "the needle rig's pictures are as large as --rig-parameters says"),
+    "reopen": ("--no-reopen", "the needle rig's expert has no gripper"),
+    "takeover": ("--takeover", "the needle rig's expert begins by itself"),
+}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -84,10 +92,14 @@ def needle_rig_source(args: CollectArgs) -> Source:
     """The needle rig's scripted expert, on the simulated rig.
 
     Raises:
-        UsageError: unreadable parameters, or a flag that only MetaWorld knows.
+        UsageError: nothing to collect, unreadable parameters, or a flag that only MetaWorld knows.
     """
-    if args.takeover is not None:
-        raise UsageError("--takeover is for MetaWorld; the needle rig's expert begins by itself")
+    defaults = CollectArgs(out=args.out)
+    for name, (flag, instead) in _ONLY_METAWORLD.items():
+        if getattr(args, name) != getattr(defaults, name):
+            raise UsageError(f"{flag} is for MetaWorld; {instead}")
+    if args.episodes < 1:
+        raise UsageError(f"--episodes must be 1 or more, got {args.episodes}")
     parameters = load_parameters(args.rig_parameters)
     cameras = parameters.cameras
     settings = {
