@@ -70,13 +70,15 @@ def cut_windows(
 
 
 def sensor_stats(streams: Sequence[SensorStream]) -> MeanStdStats:
-    """Mean and standard deviation per channel over the streams of some episodes."""
+    """Mean and standard deviation per channel over the streams of some episodes; 0 and 1 where none has a sample."""
     count, total, squares = 0, np.zeros(()), np.zeros(())
     for stream in streams:
         rows = np.asarray(stream.values[::_STATS_EVERY], np.float64)
         count += len(rows)
         total = total + rows.sum(0)
         squares = squares + (rows**2).sum(0)
+    if count == 0:
+        return MeanStdStats(mean=(0.0,) * len(total), std=(1.0,) * len(total))
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
     return MeanStdStats(mean=tuple(mean.tolist()), std=tuple(std.tolist()))

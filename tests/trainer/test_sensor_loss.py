@@ -139,6 +139,16 @@ def test_the_contract_says_whether_the_policy_was_trained_to_do_without(
         assert sensor.optional is optional
 
 
+def test_sessions_that_were_all_recorded_without_the_sensor_are_trained_on(
+    make_dataset, make_args, small_vision, tmp_path
+) -> None:
+    without = make_dataset(tmp_path / "without", [8] * 6, size=32, scale=0.01, streams=[TIMES[:0]] * 6)
+    trainer = Trainer(make_args(dataset_dir=(without,), epochs=1, save_every=0))
+    trainer.run()
+    assert trainer.progress.skipped == 0
+    assert np.isfinite(trainer.progress.validation).all()
+
+
 def test_validation_sees_every_sensor_and_then_none(sensor_dataset, make_args, small_vision) -> None:
     found = [
         Trainer(make_args(dataset_dir=(sensor_dataset,), sensor_dropout=dropout)).validate()

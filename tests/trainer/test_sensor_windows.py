@@ -11,7 +11,7 @@ import torch
 from clients.lerobot_v3 import SensorFacts, SensorStream
 from policy.loaded import sensor_input
 from policy.null import null_spec
-from policy.spec import SensorSpec
+from policy.spec import MeanStdStats, SensorSpec
 from trainer.losses import to_example
 from trainer.sensor_windows import cut_windows, sensor_specs, sensor_stats
 from trainer.windows import Batch
@@ -58,6 +58,12 @@ def test_statistics_are_those_of_the_streams() -> None:
     found = sensor_stats(streams)
     np.testing.assert_allclose(found.mean, values.mean(0), rtol=0.02)
     np.testing.assert_allclose(found.std, values.std(0), rtol=0.02)
+
+
+def test_statistics_of_no_samples_leave_values_as_they_are() -> None:
+    none = SensorStream(np.zeros(0), np.zeros((0, 2), np.float16), np.arange(8) / 5)
+    assert sensor_stats([none, none]) == MeanStdStats(mean=(0.0, 0.0), std=(1.0, 1.0))
+    assert sensor_stats([none, stream()]) == sensor_stats([stream()])
 
 
 def test_an_example_holds_normalised_windows_that_are_zero_where_masked() -> None:

@@ -28,6 +28,17 @@ def sensors(subject: Subject) -> tuple[Measured | None, list[Fault]]:
     rows, faults = [], []
     for sensor in subject.spec.sensors:
         raw = stream_rows(subject, sensor.name)
+        if not len(raw):
+            rows.append((f"{sensor.name} [{sensor.units}]", "no samples", "", "", "", ""))
+            faults.append(
+                Fault(
+                    "empty-sensor",
+                    f"no training episode has a sample of {sensor.name}",
+                    "sessions that were recorded without the sensor, or whose sensor files were damaged",
+                    "record with it, or leave it out: a policy learns to do without it, and would be served with it",
+                )
+            )
+            continue
         unit = standardize(raw, subject.spec.normalization.sensors[sensor.name])
         still = int((np.ptp(raw, axis=0) <= _STILL).sum())
         for told, values in ((f"{sensor.name} [{sensor.units}]", raw), ("  normalised", unit)):

@@ -47,21 +47,31 @@ def test_of_few_episodes_only_what_they_can_show_is_said(tmp_path):
     assert "in the same episodes" in told.of("shuffled-pairs")
 
 
-def test_a_sensor_that_never_varies_is_found(tmp_path):
-    def unplugged(episodes):
+def with_stream(change):
+    """Episodes whose sensor's stream is another."""
+
+    def changed(episodes):
         return [
-            dataclasses.replace(
-                one,
-                sensors={
-                    name: dataclasses.replace(stream, values=np.zeros_like(stream.values))
-                    for name, stream in one.sensors.items()
-                },
-            )
+            dataclasses.replace(one, sensors={name: change(stream) for name, stream in one.sensors.items()})
             for one in episodes
         ]
 
+    return changed
+
+
+def test_a_sensor_that_never_varies_is_found(tmp_path):
+    unplugged = with_stream(lambda stream: dataclasses.replace(stream, values=np.zeros_like(stream.values)))
     told = diagnosed("data", write_dots(tmp_path / "rig", sensor=True, change=unplugged))
     assert told.codes == ("constant-sensor",)
+
+
+def test_a_sensor_that_no_session_was_recorded_with_is_found(tmp_path):
+    absent = with_stream(
+        lambda stream: dataclasses.replace(stream, times=stream.times[:0], values=stream.values[:0])
+    )
+    told = diagnosed("data", write_dots(tmp_path / "rig", sensor=True, change=absent))
+    assert told.codes == ("empty-sensor",)
+    assert "no samples" in told.text
 
 
 def test_validation_windows_of_episodes_that_are_trained_on_are_found(dots, monkeypatch):
