@@ -149,6 +149,11 @@ def _one_line(panel: str) -> str:
 
 
 def _check(settings: ServeSettings) -> None:
+    for name, token in (("token", settings.token), ("admin-token", settings.admin_token)):
+        if token is not None and not token.strip():
+            raise UsageError(
+                f"--{name} is empty, which would let anybody in; give one, or leave the flag out"
+            )
     for flag, directories in (
         ("--bundle-root", settings.bundle_root),
         ("--watch", (settings.watch,)),
