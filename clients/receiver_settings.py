@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,7 +111,7 @@ def _check(settings: RunSettings) -> None:
         ("--timeout", settings.timeout, 0.01, 600.0),
         ("--seed", settings.seed, 0, 2**31),
         ("--samples", settings.samples, 1, MAX_SAMPLES),
-        ("--uncertainty-threshold", settings.uncertainty_threshold, 0.0, math.inf),
+        ("--uncertainty-threshold", settings.uncertainty_threshold, 0.0, 1000.0),
         ("--inject-delay", settings.inject_delay, 0.0, 60_000.0),
         ("--require-success", settings.require_success, 0.0, 1.0),
     ):

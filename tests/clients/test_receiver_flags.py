@@ -77,6 +77,7 @@ def test_an_injected_delay_is_seen(server, tmp_path):
         (["--samples", "99"], "1 ... 32"),
         (["--on-uncertain", "slow"], "--samples 2"),
         (["--uncertainty-threshold", "-1"], "--uncertainty-threshold"),
+        (["--uncertainty-threshold", "inf"], "--uncertainty-threshold: expected 0 ... 1000, got inf"),
         (["--inject-delay", "nan"], "--inject-delay"),
     ],
 )
