@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import os
 import ssl
 import sys
 import urllib.request
+from pathlib import Path
 
 TIMEOUT_S = 2.0
+# Of the container's first process, which is the server or what started it.
+COMMAND = Path("/proc/1/cmdline")
 
 
-def main() -> int:
-    """Ask /readyz of the port that TINYVLA_PORT names; one line says why it is not well."""
-    scheme = "https" if os.environ.get("TINYVLA_TLS_CERT") else "http"
-    url = f"{scheme}://127.0.0.1:{os.environ.get('TINYVLA_PORT') or '8000'}/readyz"
+def served_with(command: Path = COMMAND) -> argparse.Namespace:
+    """`port` and `tls_cert` of the server: its flags, read off its command line, win over the environment."""
+    try:
+        words = command.read_text(errors="replace").split("\0")
+    except OSError:
+        words = []
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    flags.add_argument("--port", default=os.environ.get("TINYVLA_PORT") or "8000")
+    flags.add_argument("--tls-cert", "--tls_cert", default=os.environ.get("TINYVLA_TLS_CERT"))
+    return flags.parse_known_args(words[words.index("serve") + 1 :] if "serve" in words else [])[0]
+
+
+def main(command: Path = COMMAND) -> int:
+    """Ask /readyz of the port that is served; one line says why it is not well."""
+    served = served_with(command)
+    url = f"{'https' if served.tls_cert else 'http'}://127.0.0.1:{served.port}/readyz"
     # A proxy named in the environment is not between this and its own container, and neither is anybody else:
     # the certificate, which names the host that robots know, needs no check.
     unchecked = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import trustme
 
-from deploy.healthcheck import main
+from deploy.healthcheck import main, served_with
 
 
 @contextmanager
@@ -53,6 +54,26 @@ def test_a_server_with_a_certificate_is_asked_over_https(monkeypatch: pytest.Mon
     with answering(200, tls) as port:
         monkeypatch.setenv("TINYVLA_PORT", str(port))
         assert main() == 0
+
+
+@pytest.mark.parametrize("flags", [["--port", "PORT"], ["--port=PORT", "--log-level", "debug"]])
+@pytest.mark.parametrize("before", [[], ["/sbin/docker-init", "--"]])
+def test_a_port_given_as_a_flag_is_the_one_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: list[str], flags: list[str]
+) -> None:
+    monkeypatch.setenv("TINYVLA_PORT", "1")
+    command = tmp_path / "cmdline"
+    with answering(200) as port:
+        words = [*before, "python3", "/opt/tinyvla/bin/tinyvla", "serve", "--token", "secret", *flags, ""]
+        command.write_text("\0".join(words).replace("PORT", str(port)))
+        assert main(command) == 0
+
+
+def test_a_certificate_given_as_a_flag_is_https(tmp_path: Path) -> None:
+    command = tmp_path / "cmdline"
+    for flags in (["--tls-cert", "cert.pem"], ["--tls_cert=cert.pem"]):
+        command.write_text("\0".join(["python3", "tinyvla", "serve", *flags, "--tls-key", "key.pem", ""]))
+        assert served_with(command).tls_cert == "cert.pem"
 
 
 def test_a_server_that_is_gone_is_unhealthy(
