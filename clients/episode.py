@@ -56,7 +56,7 @@ class Episode:
         self.safety = SafetyLayer(settings.limits, 1 / settings.control_rate_hz, info.kept_on_hold, log)
         self.uncertainty = UncertaintyGate(settings.on_uncertain, settings.uncertainty_threshold)
         self.stopped: Cause | None = None  # why the safety layer ended the episode
-        self._guard = ObservationGuard(spec, settings.limits, info.sensors, started)
+        self._guard = ObservationGuard(spec, settings.limits, info.sensors, started, info.may_be_silent)
         self._commander = Commander(robot, self.safety.motion, 1 / settings.control_rate_hz)
         self._log = log
         self._lock = threading.Lock()  # around the buffer, for microseconds

@@ -38,15 +38,22 @@ class ObservationGuard:
         spec: which cameras and sensors matter, and the range of each state entry.
         limits: how old each part may be.
         sensors: that the robot has.
+        may_be_silent: those of them without which it moves on.
         started: monotonic seconds; parts count as good then.
     """
 
     def __init__(
-        self, spec: PolicySpec, limits: SafetyLimits, sensors: Sequence[str], started: float
+        self,
+        spec: PolicySpec,
+        limits: SafetyLimits,
+        sensors: Sequence[str],
+        started: float,
+        may_be_silent: Sequence[str] = (),
     ) -> None:
         self._spec = spec
         self._limits = limits
         self._sensors = [sensor for sensor in spec.sensors if sensor.name in sensors]
+        self._may_be_silent = frozenset(may_be_silent)
         self._started = started
         self._good: dict[str, float] = {}  # part -> when it was last good
         self._newest = float("-inf")  # captured_at
@@ -109,6 +116,8 @@ class ObservationGuard:
     ) -> None:
         window = observation.sensors.get(name)
         if window is None or not len(window):
+            if name in self._may_be_silent:
+                return
             self._judge(found, "stale_sensor", name, False, now, f"nothing from {name}")
             return
         finite = bool(np.isfinite(window).all())

@@ -32,6 +32,9 @@ class RobotInfo:
     kept_on_hold: tuple[int, ...] = ()  # action dimensions that are no motion, such as a gripper's effort
     task: str = ""  # a short name for reports
     sensors: tuple[str, ...] = ()
+    may_be_silent: tuple[
+        str, ...
+    ] = ()  # of these sensors: without their data the robot moves on all the same
     frame_rate_hz: float = 20.0  # camera frames a second worth recording
 
 

@@ -77,10 +77,11 @@ class NeedleRig:
             instruction=INSTRUCTION,
             resting_command=np.zeros(6, np.float32),
             sensors=(SENSOR,),
+            may_be_silent=() if config.episode.needs_sensor else (SENSOR,),
             frame_rate_hz=CAMERA_RATE_HZ,
         )
         self._config, self._log, self._clock = config, log, clock
-        self._memory = RigMemory(tuple(config.cameras), log, clock)
+        self._memory = RigMemory(tuple(config.cameras), log, clock, needs_sensor=config.episode.needs_sensor)
         self.link = RigLink(config, self._memory, clock)
         self._acted: deque[float] = deque(maxlen=1024)  # local times of the newest control steps
         self._steps = 0

@@ -43,8 +43,11 @@ class RigMemory:
         views: Sequence[str],
         log: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        needs_sensor: bool = True,
     ) -> None:
         self.log = log
+        self._needs_sensor = needs_sensor
         self._clock = clock
         self.views = tuple(views)
         self._changed = threading.Condition()  # its lock may be taken again by the thread that has it
@@ -141,13 +144,13 @@ class RigMemory:
                 self._changed.notify_all()
 
     def missing(self) -> list[str]:
-        """What there is too little of to begin: every view, a robot state, half a sensor buffer."""
+        """What there is too little of to begin: every view, a robot state, half a sensor buffer where it is needed."""
         with self._changed:
             wanted = [f"no picture of {view}" for view, log in self._frames.items() if log.newest is None]
             if self._states.newest is None:
                 wanted.append("no robot state")
             have, half = len(self._sensor), self._sensor.capacity // 2
-            if have < half:
+            if self._needs_sensor and have < half:
                 wanted.append(f"{have} of {half} sensor samples")
             return wanted
 

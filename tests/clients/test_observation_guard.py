@@ -37,6 +37,13 @@ def guard() -> ObservationGuard:
     return ObservationGuard(SPEC, LIMITS, ("oct",), started=0.0)
 
 
+def test_a_sensor_that_may_be_silent_is_looked_at_only_while_it_speaks():
+    looking = ObservationGuard(SPEC, LIMITS, ("oct",), started=0.0, may_be_silent=("oct",))
+    assert looking.look(seen(0.1, sensors={}), 0.1)
+    assert looking.look(seen(5.0, sensors={"oct": np.zeros((0, 2), np.float32)}), 5.0)
+    assert not looking.look(seen(5.1, sensors={"oct": np.full((4, 2), np.nan, np.float32)}), 5.1)
+
+
 def test_a_good_observation_passes():
     looking = guard()
     assert looking.look(seen(0.1), 0.1)

@@ -14,10 +14,11 @@ import pytest
 import zmq
 from PIL import Image
 
+from clients.observation_guard import ObservationGuard
 from clients.robots.base import Haltable, Reporting, Robot, RobotObservation
 from clients.robots.needle_rig import NeedleRig
 from clients.robots.needle_rig_config import DEFAULT_FILE, RigConfig, load_config
-from clients.robots.needle_rig_contract import SENSOR, SENSOR_CHANNELS, SENSOR_WINDOW
+from clients.robots.needle_rig_contract import SENSOR, SENSOR_CHANNELS, SENSOR_WINDOW, rig_spec
 from clients.robots.rig_wire import (
     STATE_TOPIC,
     CameraFrame,
@@ -30,6 +31,7 @@ from clients.robots.rig_wire import (
     encode_state,
 )
 from clients.robots.rig_wire_status import STATUS_TOPIC, RigStatus, encode_status
+from clients.safety_limits import SafetyLimits
 from policy.errors import UsageError
 
 AHEAD = 3.0
@@ -230,11 +232,18 @@ def test_the_arm_holds_while_a_stream_is_stale_and_goes_on_after(
 
 def test_without_a_sensor_the_arm_moves_only_where_that_was_configured(rig: SocketRig) -> None:
     driver = NeedleRig(config_for(rig, needs_sensor=False), log=lambda line: None)
+    spec = rig_spec()
     try:
+        rig.silent.add("sensor")
         rig.serve(driver.link.camera_port, driver.link.sensor_port, list(load_config().cameras.values()))
         driver.reset(0)
-        rig.silent.add("sensor")
         until(lambda: (seen := driver.observe()) is not None and SENSOR not in seen.sensors)
+        seen = driver.observe()
+        assert seen is not None
+        guard = ObservationGuard(
+            spec, SafetyLimits.of(spec.action), driver.info.sensors, 0.0, driver.info.may_be_silent
+        )
+        assert guard.look(seen, seen.captured_at)
         driver.act(np.full(6, 0.05, np.float32))
         assert driver.held_steps == 0
     finally:
