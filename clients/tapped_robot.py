@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from clients.robots.base import Robot, RobotObservation
+from clients.robots.base import Robot, RobotInfo, RobotObservation
 
 # Of `Rendered`, `Haltable` and `Replayable`.
 _OPTIONAL = ("look_later", "halt", "replay")
@@ -42,10 +42,13 @@ class TappedRobot:
         self._robot = robot
         self._taps = tuple(taps)
         self._observing = threading.Lock()
-        self.info = robot.info
         for part in _OPTIONAL:
             if hasattr(robot, part):
                 setattr(self, part, getattr(robot, part))
+
+    @property
+    def info(self) -> RobotInfo:
+        return self._robot.info
 
     def reset(self, seed: int) -> None:
         self._robot.reset(seed)

@@ -28,7 +28,8 @@ class RobotInfo:
     action_kind: Literal["delta", "absolute", "velocity"]
     control_rate_hz: float
     instruction: str  # what the robot is to do now, unless the operator says otherwise
-    resting_command: np.ndarray  # float32 [A], what counts as the last command before the first one
+    # float32 [A], what counts as the last command before the first one. Of absolute targets: where the robot stands.
+    resting_command: np.ndarray
     kept_on_hold: tuple[int, ...] = ()  # action dimensions that are no motion, such as a gripper's effort
     task: str = ""  # a short name for reports
     sensors: tuple[str, ...] = ()
@@ -71,10 +72,17 @@ class RobotObservation:
 class Robot(Protocol):
     """A robot, real or simulated."""
 
-    info: RobotInfo
+    @property
+    def info(self) -> RobotInfo:
+        """May change with `reset`."""
+        ...
 
     def reset(self, seed: int) -> None:
-        """Start an episode; blocks until the robot is ready. `control_step` is 0 afterwards."""
+        """Start an episode; blocks until the robot is ready. `control_step` is 0 afterwards.
+
+        A robot of absolute targets says here, in `info.resting_command`, where it stands: it is held there until the
+        first chunk comes.
+        """
         ...
 
     def observe(self) -> RobotObservation | None:

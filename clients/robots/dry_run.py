@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from clients.hold import hold_action
-from clients.robots.base import Robot, RobotObservation
+from clients.robots.base import Robot, RobotInfo, RobotObservation
 
 
 class DryRun:
@@ -19,9 +19,11 @@ class DryRun:
 
     def __init__(self, robot: Robot) -> None:
         self.robot = robot
-        self.info = robot.info
-        self._still = hold_action(self.info.action_kind, self.info.resting_command, self.info.kept_on_hold)
         self._executed = 0
+
+    @property
+    def info(self) -> RobotInfo:
+        return self.robot.info
 
     def reset(self, seed: int) -> None:
         """Bring the robot into its starting position, which is the one motion that is made."""
@@ -37,11 +39,11 @@ class DryRun:
     def act(self, action: np.ndarray) -> None:
         """Count a control step; the robot stands still."""
         self._executed += 1
-        self.robot.hold(self._still)
+        self._stand_still()
 
     def hold(self, command: np.ndarray) -> None:
         """The robot stands still."""
-        self.robot.hold(self._still)
+        self._stand_still()
 
     @property
     def done(self) -> bool:
@@ -53,3 +55,7 @@ class DryRun:
 
     def close(self) -> None:
         self.robot.close()
+
+    def _stand_still(self) -> None:
+        info = self.info
+        self.robot.hold(hold_action(info.action_kind, info.resting_command, info.kept_on_hold))
