@@ -148,7 +148,10 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"the checkpoint at {directory} is damaged: {reason}") from error
-    if spec.backbone is not None and (place := state.get("backbone_directory")):
+    place = state.get("backbone_directory")
+    if (
+        spec.backbone is not None and place and Path(place).is_dir()
+    ):  # it may have moved, and been seen elsewhere
         expect_backbone(spec.backbone.sha256, Path(place))
     return Checkpoint(spec=spec, network=network, state=state, **tensors)
 

@@ -72,6 +72,12 @@ def check_vacant(args: TrainArgs) -> None:
     raise UsageError(f"{args.out} already holds a run; {remedy}choose another --out")
 
 
+def _nameless(spec: PolicySpec) -> PolicySpec:
+    """The contract without the names that directories lend it; flags, which may give one, are compared by themselves."""
+    backbone = None if spec.backbone is None else spec.backbone.model_copy(update={"name": ""})
+    return spec.model_copy(update={"name": "", "backbone": backbone})
+
+
 def check_same_run(
     found: Checkpoint,
     where: Path,
@@ -82,11 +88,12 @@ def check_same_run(
 ) -> None:
     """Raise UsageError unless going on from `found` gives the result of an unbroken run.
 
-    More or fewer processes may go on when together they take as many batches a step as before.
+    More or fewer processes may go on when together they take as many batches a step as before. What a directory is
+    called says nothing about what is in it: the run's, the datasets' and the backbone's may have been renamed.
     """
-    if found.spec != spec:
+    if _nameless(found.spec) != _nameless(spec):
         raise UsageError(f"{where} was trained on other data or with other settings; drop --resume")
-    if found.state["data_hashes"] != data_hashes:
+    if list(found.state["data_hashes"].values()) != list(data_hashes.values()):
         raise UsageError(f"{where} was trained on other data; give --dataset-dir as it was")
     before, now = with_defaults(found.state["arguments"]), arguments_of(args)
     batches = before["grad_accum"] * found.state.get("processes", 1)

@@ -108,6 +108,7 @@ class Trainer:
         where = self.args.out / "last"
         found = load_checkpoint(where)
         check_same_run(found, where, self.spec, self.data.hashes, self.args, self.processes.count)
+        self.spec = found.spec  # under the name it began with
         self.network.load_state_dict(found.model)
         self.ema.load(found.ema)
         self.progress = Progress(**found.state["progress"])

@@ -172,6 +172,26 @@ def test_a_run_from_before_a_flag_may_be_resumed(make_args, monkeypatch):
         Trainer(make_args(epochs=2, resume=True, sensor_loss_weight=2.0))
 
 
+def test_a_run_and_its_data_may_be_renamed_before_it_is_resumed(make_args, make_dataset, tmp_path):
+    data = make_dataset(tmp_path / "data", [8] * 6, size=32, scale=0.01)
+    Trainer(make_args(dataset_dir=(data,), epochs=1)).run()
+    data, run = data.rename(tmp_path / "demonstrations"), (tmp_path / "run").rename(tmp_path / "kept")
+    Trainer(make_args(dataset_dir=(data,), out=run, epochs=2, resume=True)).run()
+    found = load_checkpoint(run / "last")
+    assert found.state["progress"]["batches"] == 2 * 5
+    assert found.spec.name == "run"
+    with pytest.raises(UsageError, match="with --name None, not other"):
+        Trainer(make_args(dataset_dir=(data,), out=run, resume=True, name="other"))
+
+
+def test_the_same_datasets_in_another_order_are_other_batches(make_args, make_dataset, tmp_path):
+    """Their contract is the same."""
+    one, two = (make_dataset(tmp_path / str(n), [8] * n, size=32, scale=0.01) for n in (3, 4))
+    Trainer(make_args(dataset_dir=(one, two), epochs=1)).run()
+    with pytest.raises(UsageError, match="give --dataset-dir as it was"):
+        Trainer(make_args(dataset_dir=(two, one), epochs=2, resume=True))
+
+
 def test_a_run_may_be_resumed_for_more_epochs(make_args):
     Trainer(make_args(epochs=1)).run()
     longer = Trainer(make_args(epochs=2, resume=True))

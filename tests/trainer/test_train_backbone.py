@@ -113,6 +113,17 @@ def test_a_killed_run_with_adapters_resumes_to_the_same_bits(args, tmp_path, mon
         torch.testing.assert_close(resumed.network.state_dict()[name], tensor, atol=0, rtol=0)
 
 
+def test_a_run_whose_backbone_was_renamed_can_be_resumed(args, tmp_path):
+    args = dataclasses.replace(args, backbone=str(write_backbone(tmp_path / "model", seed=2)))
+    Trainer(args).run()
+    now = (tmp_path / "model").rename(tmp_path / "renamed")
+    Trainer(dataclasses.replace(args, backbone=str(now), resume=True, epochs=2)).run()
+    found = load_checkpoint(args.out / "last")
+    assert found.spec.backbone.name == "model"
+    assert found.state["backbone_directory"] == str(now)
+    assert find_recorded(found.spec.backbone).directory == now
+
+
 def test_fine_tuning_starts_from_weights_of_the_same_backbone_only(args, make_args, backbone_at, tmp_path):
     Trainer(args).run()
     tuned = Trainer(dataclasses.replace(args, out=tmp_path / "tuned", init_from=args.out / "best"))
