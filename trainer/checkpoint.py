@@ -149,9 +149,8 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"the checkpoint at {directory} is damaged: {reason}") from error
     place = state.get("backbone_directory")
-    if (
-        spec.backbone is not None and place and Path(place).is_dir()
-    ):  # it may have moved, and been seen elsewhere
+    # It may have moved since, and this process have seen it elsewhere.
+    if spec.backbone is not None and place and Path(place).is_dir():
         expect_backbone(spec.backbone.sha256, Path(place))
     return Checkpoint(spec=spec, network=network, state=state, **tensors)
 

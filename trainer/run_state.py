@@ -73,7 +73,7 @@ def check_vacant(args: TrainArgs) -> None:
 
 
 def _nameless(spec: PolicySpec) -> PolicySpec:
-    """The contract without the names that directories lend it; flags, which may give one, are compared by themselves."""
+    """The contract without the names that directories lend it; those of flags are compared with the flags."""
     backbone = None if spec.backbone is None else spec.backbone.model_copy(update={"name": ""})
     return spec.model_copy(update={"name": "", "backbone": backbone})
 
