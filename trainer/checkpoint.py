@@ -155,14 +155,16 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     return Checkpoint(spec=spec, network=network, state=state, **tensors)
 
 
-def load_weights(directory: Path) -> tuple[dict[str, Tensor], PolicySpec]:
-    """Averaged weights in 32 bits and the contract, of a checkpoint or of a policy bundle.
+def load_weights(directory: Path) -> tuple[dict[str, Tensor], PolicySpec, tuple[str, ...]]:
+    """Averaged weights in 32 bits, the contract and the auxiliary targets, of a checkpoint or of a policy bundle.
+
+    A bundle's weights lack the head for auxiliary targets, and so it has none.
 
     Raises:
         UsageError: neither is there, or it is damaged.
     """
     if (directory / "policy.json").exists():
         spec = read_spec(directory)
-        return {name: tensor.float() for name, tensor in load_file(directory / WEIGHTS).items()}, spec
+        return {name: tensor.float() for name, tensor in load_file(directory / WEIGHTS).items()}, spec, ()
     found = load_checkpoint(directory)
-    return found.ema, found.spec
+    return found.ema, found.spec, found.network.auxiliary_targets

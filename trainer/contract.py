@@ -82,6 +82,7 @@ def check_same_senses(found: PolicySpec, wanted: PolicySpec, where: str) -> None
         "cameras": lambda spec: [camera.name for camera in spec.cameras],
         "state": lambda spec: list(spec.state.names),
         "actions": lambda spec: list(spec.action.names),
+        "sensors": lambda spec: [f"{sensor.name} [{sensor.channels}]" for sensor in spec.sensors],
     }.items():
         if of(found) != of(wanted):
             raise UsageError(f"{where}: its {part} are {of(found)}, the dataset's are {of(wanted)}")

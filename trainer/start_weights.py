@@ -10,22 +10,26 @@ from policy.spec import PolicySpec
 from trainer.checkpoint import load_weights
 from trainer.contract import check_same_senses
 
+_AUXILIARY = "encoder.auxiliary."
+
 
 def start_from(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> PolicySpec:
     """Put the weights into `network`; returns `spec` with the statistics that the weights expect.
 
     Raises:
-        UsageError: no weights there, of another shape, or made for other cameras, states or actions.
+        UsageError: no weights there, of another shape, or made for other cameras, states, actions or sensors.
     """
-    weights, found = load_weights(directory)
+    weights, found, targets = load_weights(directory)
     check_same_senses(found, spec, f"--init-from {directory}")
     if _backbone(found) != _backbone(spec):
         raise UsageError(
             f"--init-from {directory}: its backbone is {_backbone(found)}, this run's {_backbone(spec)}"
         )
     own = network.state_dict()
-    # A bundle lacks the training-only auxiliary head; it starts anew.
-    fresh = {name: own[name] for name in own if name.startswith("encoder.auxiliary.")}
+    # The head for auxiliary targets is for training only: a bundle lacks it, and one for other targets starts anew.
+    fresh = {name: own[name] for name in own if name.startswith(_AUXILIARY)}
+    if targets != network.config.auxiliary_targets:
+        weights = {name: weights[name] for name in weights if not name.startswith(_AUXILIARY)}
     try:
         network.load_state_dict({**fresh, **weights})
     except RuntimeError as error:

@@ -376,6 +376,35 @@ def test_fine_tuning_from_a_policy_with_other_cameras_is_refused(make_args, tmp_
         Trainer(make_args(init_from=tmp_path / "first" / "best"))
 
 
+def test_fine_tuning_on_other_auxiliary_targets_starts_their_head_anew(make_args, tmp_path):
+    Trainer(make_args(epochs=1, out=tmp_path / "first", auxiliary=())).run()
+    found = load_checkpoint(tmp_path / "first" / "best")
+    fresh = Trainer(make_args(seed=8)).network.state_dict()
+    tuned = Trainer(make_args(init_from=tmp_path / "first" / "best", seed=8)).network.state_dict()
+    for name, tensor in tuned.items():
+        assert torch.equal(tensor, (fresh if name.startswith("encoder.auxiliary.") else found.ema)[name])
+
+
+def test_fine_tuning_from_a_policy_with_another_sensor_is_refused(make_args, make_dataset, tmp_path):
+    times = np.arange(40) / 100
+    data = make_dataset(tmp_path / "data", [8] * 6, size=32, scale=0.01, streams=[times] * 6)
+    first = Trainer(make_args(dataset_dir=(data,), out=tmp_path / "first"))
+    (sensor,), normalization = first.spec.sensors, first.spec.normalization
+    first.spec = first.spec.model_copy(
+        update={
+            "sensors": (sensor.model_copy(update={"name": "torque"}),),
+            "normalization": normalization.model_copy(
+                update={"sensors": {"torque": normalization.sensors[sensor.name]}}
+            ),
+        }
+    )
+    first.save("best")
+    with pytest.raises(
+        UsageError, match=r"its sensors are \['torque \[2\]'\], the dataset's are \['tip \[2\]'\]"
+    ):
+        Trainer(make_args(dataset_dir=(data,), init_from=tmp_path / "first" / "best"))
+
+
 def refusal(capsys, *flags: object) -> str:
     assert tinyvla.main(["train", *map(str, flags)]) == 2
     line = capsys.readouterr().err.strip()
