@@ -122,6 +122,8 @@ class RerunView:
     def _frames(self, seen: RobotObservation) -> None:
         self._at(seen.captured_at)
         for camera in self._spec.cameras:
+            if camera.name not in seen.images:  # such an observation is not sent, and the receiver says so
+                continue
             data = encode_image(seen.images[camera.name], "jpeg", JPEG_QUALITY)
             image = self._rr.EncodedImage(contents=data, media_type="image/jpeg")
             self._stream.log(f"camera/{camera.name}", image)

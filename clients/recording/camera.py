@@ -78,8 +78,8 @@ def _nothing(spec: SensorSpec) -> np.ndarray:
 def _wrong_with(observation: RobotObservation | None, mark: Mark) -> str | None:
     if observation is None:
         return "the robot has no observation yet"
-    if not observation.images:
-        return "the robot has no camera image"
+    if missing := sorted(set(mark.episode.info.cameras) - set(observation.images)):
+        return f"no image of {', '.join(missing)}"
     if not np.isfinite(observation.state).all():
         return "its state holds NaN or infinity"
     for spec in mark.episode.sensors:

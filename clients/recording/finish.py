@@ -99,10 +99,10 @@ def _build(root: Path, log: Callable[[str], None]) -> Finished:
                 raise UsageError(f"{path}: recorded with another robot, rate or image size than the others")
             if path.stem not in staged:
                 stage_episode(root, path.stem, _arrays(journal, own))
-        except (UsageError, ValueError) as error:
+        except (UsageError, ValueError, LookupError) as error:  # the last: frames of other cameras or sensors
             if isinstance(error.__cause__, OSError):  # the disk's fault, not the journal's
                 raise
-            log(f"recording: left out: {error}")
+            log(f"recording: left out: {error if isinstance(error, UsageError) else f'{path}: {error!r}'}")
             path.rename(path.with_suffix(LEFT_OUT))
             left_out += 1
             continue

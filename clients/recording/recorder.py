@@ -12,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from clients.lerobot_v3 import SensorFacts
+from clients.lerobot_v3 import SensorFacts, is_complete
 from clients.lerobot_v3.layout import JOURNALS_DIR
 from clients.receiver import EpisodeOutcome
 from clients.recording.camera import RecordingCamera
@@ -59,6 +59,10 @@ class Recorder:
         self._root, self._spec, self._log = root, spec, log
         self._instruction, self._rate = instruction, control_rate_hz
         self._claim = claim(root)
+        if is_complete(root):
+            with contextlib.closing(self._claim):
+                finish(root, log)  # the rest of it, where an earlier one was killed while it cleaned up
+            raise UsageError(f"{root}: a finished recording is there; choose another directory")
         begun = journals(root)
         self._next = 1 + max((int(path.stem.partition("-")[0]) for path in begun), default=-1)
         if begun:

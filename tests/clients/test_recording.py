@@ -193,6 +193,32 @@ def test_an_observation_that_is_not_finite_ends_a_part_and_the_next_goes_on(tmp_
     assert [len(rows) for rows in recorded] == [24, 4, 44]
 
 
+@pytest.mark.usefixtures("patient")
+def test_a_camera_that_is_missing_for_once_costs_that_frame_alone(tmp_path, lines):
+    class TwoCameras(CountingRobot):
+        def look_later(self):
+            look, period = super().look_later(), len(self.commands)
+
+            def seen() -> RobotObservation:
+                both = dict.fromkeys(("corner4", "corner"), look().images["corner4"])
+                if period == 24:
+                    del both["corner"]
+                return replace(look(), images=both)
+
+            return seen
+
+    robot = TwoCameras()
+    robot.info = replace(robot.info, cameras=("corner4", "corner"))
+    with Recorder(tmp_path, SPEC, lines.append) as recorder:
+        drive(TappedRobot(robot, [recorder]), 80)
+        recorder.ended(outcome())
+    assert recorder.counts.unusable == 1
+    lines.told("no image of corner")
+    parts = list(LeRobotDataset(tmp_path).episodes())
+    assert [part.extra["first_period"] for part in parts] == [0, 28]
+    assert all(set(part.images) == {"corner4", "corner"} for part in parts)
+
+
 def test_a_mark_that_was_skipped_ends_the_frame_before_it():
     """The commands that come with a mark are those of the frame just before it, whichever was looked at last."""
     info = NullRobot().info
@@ -447,6 +473,9 @@ def test_a_recording_of_another_robot_is_not_mixed_in(tmp_path, lines):
     assert "another robot" in lines.told("left out")
     assert LeRobotDataset(tmp_path).num_episodes == 1
     assert len(list(tmp_path.glob(".journals/*.left-out"))) == 1  # and not thrown away
+    with pytest.raises(UsageError, match="a finished recording is there"):
+        Recorder(tmp_path, SPEC, lines.append)  # what it records would have no place
+    assert len(list(tmp_path.glob(".journals/*.left-out"))) == 1
 
 
 def test_an_episode_without_a_frame_leaves_no_dataset_and_says_so(tmp_path, lines):
