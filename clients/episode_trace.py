@@ -14,6 +14,8 @@ MAX_STEPS = 48_000
 MAX_REQUESTS = 4_096
 # Camera frames kept; when full every other one is dropped, so they stay spread over the episode.
 MAX_FRAMES = 48
+# Of the longer side, at most: they are drawn small, and may come in full HD.
+FRAME_SIDE = 320  # pixels
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ class EpisodeTrace:
         self.outcomes[record.outcome] = self.outcomes.get(record.outcome, 0) + 1
 
     def add_frame(self, at: float, image: np.ndarray) -> None:
-        """Keep a camera frame, thinning the older ones when there are too many."""
+        """Keep every n-th pixel of a camera frame, thinning the older frames when there are too many."""
         if self._frames_seen % self._frame_stride == 0:
-            self.frames.append((at, image))
+            step = -(-max(image.shape[:2]) // FRAME_SIDE)
+            self.frames.append((at, image[::step, ::step].copy()))
             if len(self.frames) > MAX_FRAMES:
                 self.frames = self.frames[::2]
                 self._frame_stride *= 2

@@ -97,6 +97,7 @@ def _run_episodes(
             # One by one, so that those that ended are known when a later one fails.
             for outcome in _run_task(settings, robot, client, spec, onlookers, interrupt):
                 outcomes.append(outcome)
+                _forget_frames(outcomes)
         if interrupt.is_set():
             break
 
@@ -184,10 +185,20 @@ def _shown(settings: RunSettings) -> dict[str, object]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in named.items()}
 
 
+def _drawn(outcomes: list[EpisodeOutcome]) -> EpisodeOutcome:
+    """The first success tells most; without one, the first episode."""
+    return next((outcome for outcome in outcomes if outcome.success), outcomes[0])
+
+
+def _forget_frames(outcomes: list[EpisodeOutcome]) -> None:
+    """Camera frames of episodes that will not be drawn would pile up over a long run."""
+    for outcome in outcomes:
+        if outcome is not _drawn(outcomes):
+            outcome.trace.frames.clear()
+
+
 def _draw(path: Path, outcomes: list[EpisodeOutcome], spec: PolicySpec, console: Console) -> None:
-    # The first success tells most; without one, the first episode.
-    shown = next((outcome for outcome in outcomes if outcome.success), outcomes[0])
     try:
-        write_timeline(path, shown, spec)
+        write_timeline(path, _drawn(outcomes), spec)
     except ImportError as error:
         console.print(f"no timeline: {error}; pip install 'tinyvla[sim]' brings matplotlib")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from clients.episode_trace import EpisodeTrace, RequestRecord, StepRecord
+from clients.episode_trace import MAX_FRAMES, EpisodeTrace, RequestRecord, StepRecord
 from clients.inprocess import InProcessClient
 from clients.receiver import EpisodeOutcome, Receiver, ReceiverSettings
 from clients.report import run_report, write_report
@@ -121,6 +121,16 @@ def test_the_table_says_what_went_wrong_and_nothing_else(lived):
     good = printed(outcome(lived, safety={}, trace=lived.trace))
     assert "safety:" not in good
     assert "lost" not in good
+
+
+def test_frames_are_kept_small_and_few():
+    kept = EpisodeTrace()
+    for at in range(200):
+        kept.add_frame(at, np.full((720, 1280, 3), at, np.uint8))
+    assert len(kept.frames) <= MAX_FRAMES
+    assert all(image.shape == (180, 320, 3) for _, image in kept.frames)
+    assert all(image.base is None for _, image in kept.frames)  # a view would keep the whole frame
+    assert [image[0, 0, 0] for _, image in kept.frames] == [at for at, _ in kept.frames]
 
 
 def test_the_timeline_is_a_picture_even_of_an_episode_without_a_reply(lived, tmp_path):
