@@ -12,12 +12,12 @@ import tyro
 
 from clients.chunk_buffer import ChunkPolicy
 from clients.episode_settings import ReceiverSettings, safety_limits
-from clients.flags import parse_flags
 from clients.policy_flags import PolicyFlags
 from clients.uncertainty import UNCERTAINTY_THRESHOLD, OnUncertain
 from policy.errors import UsageError
 from policy.observation import MAX_SAMPLES
 from policy.spec import PolicySpec
+from service.flags import parse_flags
 
 DEFAULT_TASK = "drawer-open"
 

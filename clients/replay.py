@@ -23,7 +23,6 @@ from clients.console import make_console
 from clients.contract_check import check_robot
 from clients.episode import Episode
 from clients.episode_settings import ReceiverSettings, episode_settings
-from clients.flags import parse_flags
 from clients.lerobot_v3 import LeRobotDataset
 from clients.policy_flags import PolicyFlags, check_steps, open_policy, wait_for_spec
 from clients.receiver import Receiver
@@ -33,6 +32,7 @@ from clients.report import write_report
 from clients.simulated_time import SimulatedClock, run_simulated
 from policy.errors import UsageError
 from policy.spec import PolicySpec
+from service.flags import parse_flags
 
 FORMAT = "tinyvla-replay/1"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from policy.errors import UsageError
+from service.flags import parse_flags
 from service.wire.curve_keys import write_keys
 
 
@@ -23,7 +24,7 @@ class KeysArgs:
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla keys`; raises `UsageError`."""
-    args = tyro.cli(KeysArgs, prog="tinyvla keys", args=argv)
+    args = parse_flags(KeysArgs, argv, "tinyvla keys")
     if Path(args.name).name != args.name:
         raise UsageError(f"{args.name!r} is no name; a file name is expected, such as server")
     public, secret = write_keys(args.out, args.name)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,10 +11,12 @@ from typing import Annotated, Literal
 import tyro
 
 from policy.errors import UsageError
+from service.flags import parse_flags
 
 DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "metaworld8"
 # Of settings that may be given several times, in the environment.
 _SEPARATORS = {"bundle": os.pathsep, "bundle_root": os.pathsep, "alias": ","}
+_PROG = "tinyvla serve"
 _FALSE = ("", "0", "false", "no", "off")
 
 
@@ -96,9 +95,13 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) 
     """
     base = ServeSettings()
     for variable, flags in _from_environment(environ).items():
-        base = _parse(flags, base, prefix=f"{variable}: ")
+        try:
+            base = parse_flags(ServeSettings, flags, _PROG, default=base)
+        except UsageError as error:
+            raise UsageError(f"{variable}: {error}") from None
     # Appending flags would add to the environment's values instead of winning over them.
-    settings = _parse(argv, replace(base, bundle=(), bundle_root=(), alias=()), prefix="")
+    unlisted = replace(base, bundle=(), bundle_root=(), alias=())
+    settings = parse_flags(ServeSettings, argv, _PROG, default=unlisted)
     default = () if settings.watch is not None else (DEFAULT_BUNDLE,)
     settings = replace(
         settings,
@@ -124,28 +127,6 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, list[str]]:
             values = value.split(separator) if separator is not None else [value]
             found[variable] = [f"{flag}={value}" for value in values]
     return found
-
-
-def _parse(argv: Sequence[str], default: ServeSettings, *, prefix: str) -> ServeSettings:
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(ServeSettings, prog="tinyvla serve", args=list(argv), default=default)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise UsageError(prefix + _one_line(complaint.getvalue())) from None
-
-
-def _one_line(panel: str) -> str:
-    """The first paragraph of tyro's framed complaint."""
-    inside = [line.strip("│ ").strip() for line in panel.splitlines() if line.startswith("│")]
-    paragraph: list[str] = []
-    for line in inside:
-        if re.fullmatch("─+", line):
-            break
-        paragraph.append(line)
-    return (" ".join(paragraph) or " ".join(panel.split())) + "; see tinyvla serve --help"
 
 
 def _check(settings: ServeSettings) -> None:

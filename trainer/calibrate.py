@@ -12,6 +12,7 @@ from rich.table import Table
 
 from clients.robots.metaworld_tasks import TASKS
 from policy.errors import UsageError
+from service.flags import parse_flags
 from trainer.calibration.chart import draw_curves
 from trainer.calibration.checkpoints import Kept, kept_checkpoints
 from trainer.calibration.curve import Curve, Kind, Point, check_enough, write_calibration
@@ -110,5 +111,5 @@ def calibrate(args: CalibrateArgs, console: Console | None = None) -> list[Curve
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla calibrate`."""
-    calibrate(tyro.cli(CalibrateArgs, args=argv, prog="tinyvla calibrate"))
+    calibrate(parse_flags(CalibrateArgs, argv, "tinyvla calibrate"))
     return 0

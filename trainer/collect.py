@@ -7,13 +7,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
-import tyro
 from rich.console import Console
 from rich.progress import TaskID
 
 from clients.lerobot_v3 import finalize_dataset, staged_keys
 from clients.robots import metaworld_sim, needle_rig_contract
 from policy.errors import UsageError
+from service.flags import parse_flags
 from trainer.collection.attempts import Job, TaskAttempts, earlier_outcomes
 from trainer.collection.resuming import check_resumable
 from trainer.collection.settings import CollectArgs, check_flags
@@ -94,5 +94,5 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla collect`."""
-    collect(tyro.cli(CollectArgs, args=argv, prog="tinyvla collect"))
+    collect(parse_flags(CollectArgs, argv, "tinyvla collect"))
     return 0

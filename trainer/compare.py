@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import tyro
 from rich.console import Console
 
 from clients.video import write_video
 from policy.errors import UsageError
 from policy.observation import Observation
 from policy.predictor import Predictor
+from service.flags import parse_flags
 from trainer.comparison.film import Filmed
 from trainer.comparison.latency import Latency, measure_latency
 from trainer.comparison.metaworld import compare_metaworld, film_metaworld
@@ -84,5 +84,5 @@ def compare(args: CompareArgs, console: Console | None = None) -> Outcome:
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla compare`."""
-    compare(tyro.cli(CompareArgs, args=argv, prog="tinyvla compare"))
+    compare(parse_flags(CompareArgs, argv, "tinyvla compare"))
     return 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-import tyro
 from rich.console import Console
 
 from policy.errors import UsageError
+from service.flags import parse_flags
 from trainer.diagnosis.findings import Diagnosis, show
 from trainer.diagnosis.memory import MemoryArgs
 from trainer.diagnosis.subject import SubjectArgs, open_subject
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     if what not in SUBCOMMANDS:
         raise UsageError(f"no subcommand {what!r}; there are: {', '.join(SUBCOMMANDS)}")
     _, kind, answers = SUBCOMMANDS[what]
-    given = tyro.cli(kind, args=argv[1:], prog=f"tinyvla diagnose {what}", description=answers)
+    given = parse_flags(kind, argv[1:], f"tinyvla diagnose {what}", description=answers)
     found = run(what, given)
     show(found, Console())
     return 1 if found.faults else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-import tyro
 from rich.console import Console
 
 from clients.robots.metaworld_tasks import task_names
@@ -13,6 +12,7 @@ from policy.errors import UsageError
 from policy.export.record_measured import record_measured
 from policy.observation import SampleOptions, check_options
 from policy.spec import PolicySpec
+from service.flags import parse_flags
 from trainer.evaluate_needle_rig import evaluate_needle_rig
 from trainer.evaluation.actors import REFERENCES
 from trainer.evaluation.journal import Journal
@@ -87,7 +87,7 @@ def evaluate(args: EvaluateArgs, console: Console | None = None) -> list[Row]:
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla evaluate`."""
-    args = tyro.cli(EvaluateArgs, args=argv, prog="tinyvla evaluate")
+    args = parse_flags(EvaluateArgs, argv, "tinyvla evaluate")
     if args.robot == "needle-rig":
         evaluate_needle_rig(args)
     else:

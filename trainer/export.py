@@ -10,6 +10,7 @@ import tyro
 
 from policy.errors import UsageError
 from policy.export.write_bundle import write_bundle
+from service.flags import parse_flags
 from trainer.checkpoint import load_checkpoint
 
 
@@ -75,5 +76,5 @@ def export(args: ExportArgs) -> None:
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla export`."""
-    export(tyro.cli(ExportArgs, args=argv, prog="tinyvla export"))
+    export(parse_flags(ExportArgs, argv, "tinyvla export"))
     return 0

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from clients.flags import parse_flags
 from clients.lerobot_v3 import finalize_dataset, is_complete, stage_episode
 from clients.lerobot_v3.atomic import write_json_atomically
 from clients.lerobot_v3.layout import INFO_PATH, STAGING_DIR
 from clients.lerobot_v3.opening import load_json
 from policy.errors import UsageError
+from service.flags import parse_flags
 from trainer.collection.resuming import check_resumable
 from trainer.importing.layouts import Reader, plan_import
 from trainer.importing.report import REPORT_FILE, LeftOut, SessionReport, print_report, whole_report

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import tyro
 from rich.console import Console
 
 from policy.runtimes.torch_device import torch_device
+from service.flags import parse_flags
 from trainer.selfchecks import CHECKS, CheckFailed, Setup
 
 
@@ -42,7 +42,7 @@ def run_checks(setup: Setup, console: Console, checks: Mapping[str, Callable[[Se
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla selftest`; 1 when a check failed."""
-    args = tyro.cli(SelftestArgs, args=argv, prog="tinyvla selftest")
+    args = parse_flags(SelftestArgs, argv, "tinyvla selftest")
     console = Console()
     start = time.perf_counter()
     failed = run_checks(Setup(device=torch_device(args.device, None).type), console)

@@ -23,6 +23,7 @@ from policy.bundle import load_bundle
 from policy.errors import UsageError
 from policy.observation import SampleOptions, check_options
 from policy.spec import PolicySpec
+from service.flags import parse_flags
 from trainer.evaluation.delayed_rollout import DelayedEpisode, run_delayed_episode
 from trainer.evaluation.journal import Journal
 from trainer.evaluation.run_missing import keep_same_protocol, run_missing
@@ -183,5 +184,5 @@ def _job_of(result: DelayedEpisode) -> _Job:
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla sweep`."""
-    sweep(tyro.cli(SweepArgs, args=argv, prog="tinyvla sweep"))
+    sweep(parse_flags(SweepArgs, argv, "tinyvla sweep"))
     return 0

@@ -8,13 +8,13 @@ import time
 
 import numpy as np
 import torch
-import tyro
 
 from policy.errors import UsageError
 from policy.networks.network import PolicyNetwork
 from policy.runtimes.torch_device import torch_device
 from policy.spec import PolicySpec
 from policy.text import text_encoder
+from service.flags import parse_flags
 from trainer.auxiliary import Auxiliary
 from trainer.backbone_choice import backbone_directory, choose_backbone, finish_backbone, prepare_backbone
 from trainer.calibration.curve import Kind, read_calibration
@@ -279,7 +279,7 @@ class Trainer:
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla train`."""
-    args = tyro.cli(TrainArgs, args=argv, prog="tinyvla train")
+    args = parse_flags(TrainArgs, argv, "tinyvla train")
     if not args.resume:
         check_vacant(args)
     Trainer(args).run()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.bench.cases import DOORS, Case, Door, cases_of
-from clients.flags import parse_flags
 from policy.errors import UsageError
+from service.flags import parse_flags
 from service.wire.images import ImageFormat
 
 

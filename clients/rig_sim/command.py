@@ -16,6 +16,7 @@ from clients.rig_sim.parameters import DEFAULT_FILE, RigParameters, load_paramet
 from clients.rig_sim.rig_sockets import RigAddresses, RigSockets
 from clients.robots.needle_rig_contract import VIEWS
 from policy.errors import UsageError
+from service.flags import parse_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _faults(args: RigSimArgs) -> Faults:
 
 def main(argv: list[str]) -> int:
     """Entry of `tinyvla rig-sim`."""
-    args = tyro.cli(RigSimArgs, args=argv, prog="tinyvla rig-sim")
+    args = parse_flags(RigSimArgs, argv, "tinyvla rig-sim")
     if not 0 <= args.seed < 2**63:
         raise UsageError(f"--seed {args.seed}: expected 0 ... 2^63 - 1")
     parameters, faults = rig_parameters(args), _faults(args)
