@@ -19,6 +19,7 @@ from trainer.checkpoint import load_checkpoint
 from trainer.closed_loop import ClosedLoop
 from trainer.epoch_log import EPOCHS, read_epochs
 from trainer.evaluation import rig_worker, worker
+from trainer.evaluation.rig_actors import RigPolicyActor
 from trainer.evaluation.rig_worker import RigJob
 from trainer.evaluation.rollout import EpisodeResult
 from trainer.evaluation.settings import EvaluateArgs
@@ -137,15 +138,34 @@ def test_a_worker_loads_a_checkpoint_anew_when_the_run_has_replaced_it(tmp_path,
         (tmp_path / "evaluated").rename(tmp_path / f"old{number}")
 
 
-def test_so_does_a_worker_of_the_needle_rig(tmp_path, monkeypatch):
+class Renderer:
+    """Stands in for one with a GL context."""
+
+    open = 0
+
+    def __init__(self) -> None:
+        Renderer.open += 1
+
+    def close(self) -> None:
+        Renderer.open -= 1
+
+
+def test_so_does_a_worker_of_the_needle_rig_and_keeps_one_renderer(tmp_path, monkeypatch):
     loads = []
-    monkeypatch.setattr(rig_worker, "policy_actor", lambda args: (None, loads.append(1)))
+
+    def actor(args):
+        loads.append(1)
+        return None, RigPolicyActor(NullPolicy(metaworld_spec()), Renderer(), 4, None)
+
+    monkeypatch.setattr(rig_worker, "policy_actor", actor)
     monkeypatch.setattr(rig_worker, "run_rig_episode", lambda *_: None)
+    monkeypatch.setattr(rig_worker, "_ACTORS", {})
     args = EvaluateArgs(robot="needle-rig", checkpoint=tmp_path / "evaluated")
-    for number in (1, 2):
+    for number in (1, 2, 3):
         (tmp_path / "evaluated").mkdir()
         (tmp_path / "evaluated" / "ema.safetensors").write_bytes(b"weights")
         rig_worker.run_rig_job(args, RigJob("policy", 0))
         rig_worker.run_rig_job(args, RigJob("policy", 1))
         assert len(loads) == number
+        assert Renderer.open == 1
         (tmp_path / "evaluated").rename(tmp_path / f"old{number}")

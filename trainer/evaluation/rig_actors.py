@@ -59,6 +59,10 @@ class RigPolicyActor:
         self._execute, self._ddim_steps, self._instruction = execute, ddim_steps, instruction
         self._sensor = sensor and bool(policy.spec.sensors)
 
+    def close(self) -> None:
+        """Free the renderer's GL context, which nothing else would while the process lives."""
+        self._renderer.close()
+
     def start(self, sim: NeedleRigSim, seed: int) -> None:
         self._sim = sim
         self._rng = np.random.default_rng(seed)

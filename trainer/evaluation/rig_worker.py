@@ -62,6 +62,8 @@ def run_rig_job(args: EvaluateArgs, job: RigJob) -> RigEpisode:
     if job.actor == "policy":
         wanted = (args, written(args.checkpoint))
         if wanted not in _ACTORS:
+            for _, replaced in _ACTORS.values():
+                replaced.close()
             _ACTORS.clear()
             _ACTORS[wanted] = policy_actor(args)
         sim, actor = _ACTORS[wanted]
