@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+
+from policy.errors import UsageError
+from policy.spec import CameraSpec
 
 
 def shifted(image: np.ndarray, dy: int, dx: int, out: np.ndarray) -> None:
@@ -15,6 +20,13 @@ def shifted(image: np.ndarray, dy: int, dx: int, out: np.ndarray) -> None:
     out[top:bottom, right:] = out[top:bottom, right - 1 : right]
     out[:top] = out[top]
     out[bottom:] = out[bottom - 1]
+
+
+def check_shift(pixels: int, cameras: Iterable[CameraSpec]) -> None:
+    """Raise UsageError unless something of every camera's picture remains after a shift of so many pixels."""
+    side = min(min(camera.height, camera.width) for camera in cameras)
+    if pixels >= side:
+        raise UsageError(f"--shift must be below {side}, the pictures' shorter side, got {pixels}")
 
 
 def random_shift(images: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarray:

@@ -15,6 +15,7 @@ from policy.runtimes.torch_device import torch_device
 from policy.spec import PolicySpec
 from policy.text import text_encoder
 from service.flags import parse_flags
+from trainer.augment import check_shift
 from trainer.auxiliary import Auxiliary
 from trainer.backbone_choice import backbone_directory, choose_backbone, finish_backbone, prepare_backbone
 from trainer.calibration.curve import Kind, read_calibration
@@ -67,6 +68,7 @@ class Trainer:
         facts, caches = self.data.facts, self.data.caches
         self.auxiliary = Auxiliary.choose(args.auxiliary, tuple(facts.environment_state_names or ()), caches)
         spec = make_spec(args, facts, caches, [train for train, _ in self.data.splits])
+        check_shift(args.shift, spec.cameras)
         self.spec: PolicySpec = spec.model_copy(update={"backbone": choose_backbone(args, spec, self.device)})
         torch.manual_seed(args.seed)
         self.network = PolicyNetwork(self.spec, choose_network(args, self.auxiliary)).to(self.device)

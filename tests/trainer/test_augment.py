@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.augment import random_shift
+from trainer.augment import random_shift, shifted
 
 
 def images(batch: int = 40, views: int = 2, size: int = 12) -> np.ndarray:
@@ -29,10 +29,18 @@ def offset_of(shifted: np.ndarray, image: np.ndarray, most: int) -> tuple[int, i
 
 def test_each_image_of_each_camera_is_shifted_by_its_own_offset_within_the_limit():
     given = images()
-    shifted = random_shift(given, 2, np.random.default_rng(1))
-    offsets = [offset_of(shifted[b, v], given[b, v], 2) for b in range(40) for v in range(2)]
+    moved = random_shift(given, 2, np.random.default_rng(1))
+    offsets = [offset_of(moved[b, v], given[b, v], 2) for b in range(40) for v in range(2)]
     assert {dy for dy, _ in offsets} == {dx for _, dx in offsets} == {-2, -1, 0, 1, 2}
     assert len({tuple(offsets[i : i + 2]) for i in range(0, 80, 2)}) > 20  # views are not tied to each other
+
+
+def test_the_largest_shift_leaves_a_row_and_a_column():
+    (image,) = images(1, 1)[0]
+    out = np.empty_like(image)
+    shifted(image, 11, -11, out)
+    rows, columns = np.clip(np.arange(12) + 11, 0, 11), np.clip(np.arange(12) - 11, 0, 11)
+    np.testing.assert_array_equal(out, image[rows][:, columns])
 
 
 def test_no_shift_leaves_images_alone():

@@ -449,6 +449,11 @@ def test_a_trial_writes_over_a_trial_and_over_nothing_else(make_args, tmp_path, 
         assert tinyvla.main(["train", *trial, "--out", str(tmp_path / "trial")]) == 0
 
 
+def test_a_shift_out_of_the_picture_is_one_line(tmp_path, dataset, capsys):
+    line = refusal(capsys, "--dataset-dir", dataset, "--out", tmp_path / "run", "--shift", 32)
+    assert "--shift must be below 32, the pictures' shorter side, got 32" in line
+
+
 def test_there_must_be_something_to_resume(tmp_path, dataset, capsys):
     line = refusal(capsys, "--dataset-dir", dataset, "--out", tmp_path / "run", "--resume", "--horizon", 8,
                    "--max-prefix", 4)  # fmt: skip
