@@ -186,7 +186,7 @@ class Episode:
         if verdict in ("accepted", "spent"):  # a reply that comes twice says nothing about how long one takes
             self._prefixes.measured(passed)
             self._measure(pending, reply, now, consumed)
-            if uncertainty is not None:
+            if uncertainty is not None and np.isfinite(uncertainty):
                 self.trace.stages["uncertainty"].add(uncertainty)
         if self._failing:
             self._failing = False

@@ -172,7 +172,8 @@ class PolicyWatch:
 
     def _forget(self, name: str) -> None:
         label = self._labels.get(name)
-        if self._is_active(label) and list(self._labels.values()).count(label) == 1:
+        elsewhere = [its for other, its in self._labels.items() if other != name]
+        if self._is_active(label) and label not in elsewhere:
             return  # it answers until another one is active
         self._labels.pop(name, None)
         del self._tried[name]

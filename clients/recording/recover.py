@@ -10,10 +10,10 @@ from typing import Annotated
 
 import tyro
 
-from clients.flags import parse_flags
 from clients.lerobot_v3.layout import JOURNALS_DIR
 from clients.recording.finish import claim, finish
 from policy.errors import UsageError
+from service.flags import parse_flags
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from clients.flags import parse_flags
 from clients.hold import hold_action
 from clients.pacing import Pacer
 from clients.robots.base import Robot, RobotObservation, RobotRequest
 from clients.robots.make import make_robot
 from policy.errors import UsageError
 from policy.null import null_spec
+from service.flags import parse_flags
 
 # A robot that has no observation by then has a camera or a stream that does not come.
 FIRST_WITHIN_S = 10.0

@@ -212,6 +212,14 @@ def test_a_corrupted_reply_never_reaches_the_robot(spoilt):
     assert run.episode.trace.outcomes == {"unusable": 1}
 
 
+def test_an_uncertainty_that_is_no_number_is_no_measurement():
+    run = SimulatedRun("receding")
+    pending, reply = run.ask()
+    unsure = replace(reply, uncertainty=np.full(48, np.nan, np.float32))
+    assert run.episode.replied(pending, unsure, run.now) == "accepted"
+    assert run.episode.trace.stages["uncertainty"].summary() is None  # which a report could not hold
+
+
 def test_failures_are_told_once_and_their_end_too():
     run = SimulatedRun("receding")
     for _ in range(5):

@@ -25,7 +25,8 @@ def stream_rows(subject: Subject, name: str) -> np.ndarray:
 
 def sensors(subject: Subject) -> tuple[Measured | None, list[Fault]]:
     """Raw and as the network gets them, all channels of a sensor together."""
-    rows, faults = [], []
+    rows: list[tuple[str, ...]] = []
+    faults: list[Fault] = []
     for sensor in subject.spec.sensors:
         raw = stream_rows(subject, sensor.name)
         if not len(raw):
