@@ -16,12 +16,13 @@ COMMAND = Path("/proc/1/cmdline")
 
 
 def served_with(command: Path = COMMAND) -> argparse.Namespace:
-    """`port` and `tls_cert` of the server: its flags, read off its command line, win over the environment."""
+    """`host`, `port` and `tls_cert` of the server: its flags, read off its command line, win over the environment."""
     try:
         words = command.read_text(errors="replace").split("\0")
     except OSError:
         words = []
     flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    flags.add_argument("--host", default=os.environ.get("TINYVLA_HOST"))
     flags.add_argument("--port", default=os.environ.get("TINYVLA_PORT") or "8000")
     flags.add_argument("--tls-cert", "--tls_cert", default=os.environ.get("TINYVLA_TLS_CERT"))
     return flags.parse_known_args(words[words.index("serve") + 1 :] if "serve" in words else [])[0]
@@ -30,7 +31,10 @@ def served_with(command: Path = COMMAND) -> argparse.Namespace:
 def main(command: Path = COMMAND) -> int:
     """Ask /readyz of the port that is served; one line says why it is not well."""
     served = served_with(command)
-    url = f"{'https' if served.tls_cert else 'http'}://127.0.0.1:{served.port}/readyz"
+    # Of the addresses that stand for all of a machine's, none can be asked everywhere.
+    host = "127.0.0.1" if served.host in (None, "", "0.0.0.0", "::") else served.host
+    host = f"[{host}]" if ":" in host else host
+    url = f"{'https' if served.tls_cert else 'http'}://{host}:{served.port}/readyz"
     # A proxy named in the environment is not between this and its own container, and neither is anybody else:
     # the certificate, which names the host that robots know, needs no check.
     unchecked = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())

@@ -16,7 +16,7 @@ from deploy.healthcheck import main, served_with
 
 
 @contextmanager
-def answering(code: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+def answering(code: int, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[int]:
     """A server that gives /readyz this status and anything else 500; its port."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -27,7 +27,7 @@ def answering(code: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with HTTPServer((host, 0), Handler) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
@@ -67,6 +67,14 @@ def test_a_port_given_as_a_flag_is_the_one_asked(
         words = [*before, "python3", "/opt/tinyvla/bin/tinyvla", "serve", "--token", "secret", *flags, ""]
         command.write_text("\0".join(words).replace("PORT", str(port)))
         assert main(command) == 0
+
+
+def test_a_server_on_one_address_alone_is_asked_there(tmp_path: Path) -> None:
+    command = tmp_path / "cmdline"
+    with answering(200, host="127.0.0.2") as port:
+        for host, health in (("127.0.0.2", 0), ("0.0.0.0", 1)):
+            command.write_text("\0".join(["tinyvla", "serve", "--host", host, "--port", str(port), ""]))
+            assert main(command) == health
 
 
 def test_a_certificate_given_as_a_flag_is_https(tmp_path: Path) -> None:
