@@ -91,24 +91,26 @@ def _collect(args: AblationArgs, training: Training, console: Console) -> None:
 
 
 def _exported(args: AblationArgs, variant: Variant, seed: int) -> Path:
-    """The bundle of a variant's averaged weights; those of one training and temperature share it."""
-    name = "bundle" if variant.temperature is None else f"bundle-temperature{variant.temperature:g}"
+    """A variant's bundle, which runs faster than the checkpoint; variants of one training share it where they can."""
+    name = "bundle"
+    if variant.temperature is not None:
+        name += f"-temperature{variant.temperature:g}"
+    if variant.weights != "ema":
+        name += f"-{variant.weights}"
     bundle = args.run(variant.training.name, seed) / name
     if not (bundle / "policy.json").exists():
         checkpoint = final_checkpoint(args, variant.training, seed)
-        export(ExportArgs(checkpoint, bundle, temperature=variant.temperature))
+        export(ExportArgs(checkpoint, bundle, temperature=variant.temperature, weights=variant.weights))
     return bundle
 
 
 def _evaluate(args: AblationArgs, variant: Variant, seed: int, console: Console) -> None:
     out = args.measured(variant.name, seed)
     if variant.chunk_policy is None:
-        as_trained = variant.temperature is None  # a temperature is given to a policy when it is exported
         evaluate(
             EvaluateArgs(
-                out=out, checkpoint=final_checkpoint(args, variant.training, seed) if as_trained else None,
-                bundle=None if as_trained else _exported(args, variant, seed), weights=variant.weights,
-                tasks=args.tasks, episodes=args.episodes, ddim_steps=variant.ddim_steps, workers=args.workers,
+                out=out, bundle=_exported(args, variant, seed), tasks=args.tasks, episodes=args.episodes,
+                ddim_steps=variant.ddim_steps, workers=args.workers,
             ),
             console,
         )  # fmt: skip

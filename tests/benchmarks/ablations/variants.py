@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from clients.chunk_buffer import ChunkPolicy
 from tests.benchmarks.ablations.settings import Group
@@ -49,7 +50,7 @@ class Variant:
     training: Training = field(default=DEFAULT)
     ddim_steps: int | None = None  # None: the policy's own
     temperature: float | None = None  # of the noise that sampling starts from; None: the policy's own, 1
-    weights: str = "ema"
+    weights: Literal["ema", "model"] = "ema"
     chunk_policy: ChunkPolicy | None = None  # None: in lock-step; otherwise delayed, under this one
     against: str = "default"  # the row that it is compared with
 
