@@ -99,7 +99,8 @@ class SamplerSpec(_Part):
     default_steps: int = Field(default=10, gt=0)
     temperature: float = Field(default=1.0, ge=0, le=1)
     """Standard deviation of the noise that sampling starts from. Demonstrations made with random pushes hold the
-    corrections of pushes, and a chunk drawn at 1 corrects some that never came; 0 gives the one steady chunk."""
+    corrections of pushes, and a chunk drawn at 1, as of policies that do not say, corrects some that never came; 0
+    gives the one steady chunk."""
 
     @model_validator(mode="after")
     def _default_allowed(self) -> SamplerSpec:

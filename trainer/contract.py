@@ -134,6 +134,7 @@ def make_spec(
         train_steps=args.diffusion_timesteps,
         prediction_type=args.prediction_type,
         default_steps=min(args.ddim_steps, args.diffusion_timesteps),
+        temperature=args.temperature,
     )
     return PolicySpec(
         name=args.name or args.out.name,

@@ -72,10 +72,10 @@ def check_vacant(args: TrainArgs) -> None:
     raise UsageError(f"{args.out} already holds a run; {remedy}choose another --out")
 
 
-def _nameless(spec: PolicySpec) -> PolicySpec:
-    """The contract without the names that directories lend it; those of flags are compared with the flags."""
+def _from_data(spec: PolicySpec) -> PolicySpec:
+    """The contract without names, which directories lend it, and sampler: what flags decide is compared with them."""
     backbone = None if spec.backbone is None else spec.backbone.model_copy(update={"name": ""})
-    return spec.model_copy(update={"name": "", "backbone": backbone})
+    return spec.model_copy(update={"name": "", "backbone": backbone, "sampler": None})
 
 
 def check_same_run(
@@ -91,7 +91,7 @@ def check_same_run(
     More or fewer processes may go on when together they take as many batches a step as before. What a directory is
     called says nothing about what is in it: the run's, the datasets' and the backbone's may have been renamed.
     """
-    if _nameless(found.spec) != _nameless(spec):
+    if _from_data(found.spec) != _from_data(spec):
         raise UsageError(f"{where} was trained on other data or with other settings; drop --resume")
     if list(found.state["data_hashes"].values()) != list(data_hashes.values()):
         raise UsageError(f"{where} was trained on other data; give --dataset-dir as it was")

@@ -45,6 +45,9 @@ class TrainArgs:
     prediction_type: Literal["sample", "epsilon", "v_prediction"] = "sample"
     ddim_steps: int = 10
     """Default number of sampling steps written into the policy."""
+    temperature: float = 0.0
+    """Standard deviation, 0 ... 1, of the noise that a chunk is drawn from, written into the policy; training itself
+    is with full noise. From none the same chunk comes whatever the seed, and it succeeds more often."""
     horizon: int = 48
     """Actions per chunk, at the control rate."""
     max_prefix: int = 32
@@ -136,8 +139,9 @@ def arguments_of(args: TrainArgs) -> dict[str, Any]:
 
 
 def with_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a run as `arguments_of` gives them, and the defaults of flags that are newer than the run."""
-    return {**arguments_of(TrainArgs(dataset_dir=())), **arguments}
+    """The arguments of a run as `arguments_of` gives them, and what it did about flags that are newer than the run."""
+    # That is their defaults, but for the temperature: before it could be chosen, chunks were drawn from full noise.
+    return {**arguments_of(TrainArgs(dataset_dir=(), temperature=1.0)), **arguments}
 
 
 # Epochs, batch size, learning rate, patience by number of samples.
@@ -186,7 +190,15 @@ _NOT_NEGATIVE = (
     "patience", "weight_decay", "max_prefix", "prefix_noise", "shift", "state_noise", "auxiliary_weight", "threads",
     "save_every", "keep_every", "pictures_every", "evaluate_every", "seed", "lora_rank",
 )  # fmt: skip
-_SHARES = ("warmup_ratio", "prefix_probability", "val_split", "state_dropout", "sensor_dropout", "ema_decay")
+_SHARES = (
+    "warmup_ratio",
+    "prefix_probability",
+    "val_split",
+    "state_dropout",
+    "sensor_dropout",
+    "ema_decay",
+    "temperature",
+)
 
 
 def check_flags(args: TrainArgs) -> None:

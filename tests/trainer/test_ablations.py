@@ -182,12 +182,15 @@ def test_everything_from_demonstrations_to_the_table_and_what_was_interrupted_go
     told = json.loads((args.out / "ablations.json").read_text())
     assert {row["name"]: row["episodes"] for row in told["rows"]} == {
         "default": 2, "no-prefix": 2, "late-rtc": 2, "late-receding": 2, "late-no-prefix": 2, "raw-weights": 2,
-        "clean-data": 2, "no-noise": 2,
+        "clean-data": 2, "sample-2-no-noise": 2, "sample-10-no-noise": 2, "epsilon-10-no-noise": 2,
+        "v_prediction-10-no-noise": 2, "no-prefix-no-noise": 2, "clean-data-no-noise": 2,
     }  # fmt: skip
     spec = read_spec(args.run("default", 0) / "bundle-temperature0")
     assert spec.sampler is not None
     assert spec.sampler.temperature == 0
-    assert {run["training"] for run in told["trainings"]} == {"default", "no-prefix", "clean-data"}
+    assert {run["training"] for run in told["trainings"]} == {
+        "default", "epsilon", "v_prediction", "no-prefix", "clean-data",
+    }  # fmt: skip
     assert all(run["validation_loss"] for run in told["trainings"])
     finished = {(one["kind"], one["name"]) for one in told["wall_times"] if one["finished"]}
     assert finished == {

@@ -156,7 +156,12 @@ def test_a_curve_is_for_its_own_head_sampling_horizon_and_tasks(tmp_path):
     assert spec.sampler is not None
     samplers = [
         spec.sampler.model_copy(update=change)
-        for change in ({"prediction_type": "epsilon"}, {"train_steps": 50}, {"default_steps": 1})
+        for change in (
+            {"prediction_type": "epsilon"},
+            {"train_steps": 50},
+            {"default_steps": 1},
+            {"temperature": 0.0},
+        )
     ]
     others = [
         metaworld_spec("reach", "push", head="regression"), metaworld_spec("reach"),

@@ -40,9 +40,10 @@ def test_names_and_rates_are_those_of_the_data(make_cache, make_args, tmp_path):
 def test_a_regression_head_has_no_sampler_and_a_diffusion_head_the_asked_one(make_cache, make_args, tmp_path):
     cache, facts = make_cache([4, 4]), facts_of(tmp_path / "data")
     assert make_spec(make_args(head="regression"), facts, [cache], [np.array([0])]).sampler is None
-    args = make_args(diffusion_timesteps=20, prediction_type="epsilon", ddim_steps=50)
+    args = make_args(diffusion_timesteps=20, prediction_type="epsilon", ddim_steps=50, temperature=0.5)
     sampler = make_spec(args, facts, [cache], [np.array([0])]).sampler
     assert (sampler.train_steps, sampler.prediction_type, sampler.default_steps) == (20, "epsilon", 20)
+    assert sampler.temperature == 0.5
 
 
 def test_a_dimension_that_never_moves_still_has_bounds(make_cache, make_args, tmp_path):

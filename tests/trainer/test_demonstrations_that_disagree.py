@@ -88,6 +88,19 @@ def test_diffusion_goes_either_way_and_stays_on_it(prediction_type: str) -> None
         assert share_near(drawn(network, spec, 32, prefix=way), way) >= 0.85
 
 
+@pytest.mark.parametrize("prediction_type", ["sample", "epsilon", "v_prediction"])
+def test_from_no_noise_it_goes_one_way_and_always_the_same(prediction_type: str) -> None:
+    spec = make_spec(prediction_type)
+    assert spec.sampler is not None
+    network = trained(spec)
+    steady = spec.model_copy(update={"sampler": spec.sampler.model_copy(update={"temperature": 0.0})})
+    chunks = drawn(network, steady, 4)
+    np.testing.assert_array_equal(chunks, np.tile(chunks[:1], (4, 1)))
+    assert share_near(chunks, WAY * np.sign(chunks.mean(1))[:, None]) == 1
+    for way in (WAY, -WAY):
+        assert share_near(drawn(network, steady, 1, prefix=way), way) == 1
+
+
 def test_regression_goes_between_them() -> None:
     spec = make_spec(None)
     network = trained(spec)

@@ -67,12 +67,13 @@ def test_the_temperature_of_sampling_is_chosen_at_export(run, tmp_path, capsys):
     flags = ["--checkpoint", str(run / "best"), "--out", str(out)]
     assert tinyvla.main(["export", *flags, "--temperature", "2"]) == 2
     assert "between 0 and 1" in capsys.readouterr().err
-    assert tinyvla.main(["export", *flags, "--temperature", "0"]) == 0
     image = np.zeros((32, 32, 3), np.uint8)
     observation = Observation({"front": image}, np.float32([0.1, 0.5]), "do task 1")
-    drawn = load_bundle(out).predict([observation] * 2, [SampleOptions(seed=1), SampleOptions(seed=2)])
-    np.testing.assert_array_equal(drawn[0].actions, drawn[1].actions)
-    assert "noise of standard deviation 0" in (out / "README.md").read_text()
+    for chosen, same in (([], True), (["--temperature", "1"], False)):
+        assert tinyvla.main(["export", *flags, *chosen]) == 0
+        drawn = load_bundle(out).predict([observation] * 2, [SampleOptions(seed=1), SampleOptions(seed=2)])
+        assert np.array_equal(drawn[0].actions, drawn[1].actions) is same
+        assert ("noise of standard deviation 0" in (out / "README.md").read_text()) is same
 
 
 @pytest.mark.parametrize("checkpoint", ["nowhere", "damaged"])

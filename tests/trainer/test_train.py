@@ -147,7 +147,7 @@ def test_a_run_that_ran_out_of_patience_is_not_trained_further_by_resuming(make_
 
 def test_resuming_with_another_contract_is_refused(make_args):
     Trainer(make_args(epochs=1)).run()
-    with pytest.raises(UsageError, match=r"other data or with other settings; drop --resume"):
+    with pytest.raises(UsageError, match=r"--prediction-type sample, not epsilon; give it as it was"):
         Trainer(make_args(epochs=1, resume=True, prediction_type="epsilon"))
 
 
@@ -170,6 +170,21 @@ def test_a_run_from_before_a_flag_may_be_resumed(make_args, monkeypatch):
     assert Trainer(make_args(epochs=2, resume=True)).progress.batches
     with pytest.raises(UsageError, match="--sensor-loss-weight"):
         Trainer(make_args(epochs=2, resume=True, sensor_loss_weight=2.0))
+
+
+def test_a_run_from_before_the_temperature_could_be_chosen_keeps_drawing_from_full_noise(
+    make_args, monkeypatch
+):
+    with monkeypatch.context() as before:
+        before.setattr(
+            module,
+            "arguments_of",
+            lambda args: {k: v for k, v in arguments_of(args).items() if k != "temperature"},
+        )
+        Trainer(make_args(epochs=1, temperature=1.0)).run()
+    with pytest.raises(UsageError, match=r"with --temperature 1\.0, not 0\.0"):
+        Trainer(make_args(epochs=2, resume=True))
+    assert Trainer(make_args(epochs=2, resume=True, temperature=1.0)).spec.sampler.temperature == 1
 
 
 def test_a_run_and_its_data_may_be_renamed_before_it_is_resumed(make_args, make_dataset, tmp_path):

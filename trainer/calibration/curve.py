@@ -34,7 +34,7 @@ class Kind:
     """Losses of different kinds mean different things, and so do success rates on different tasks."""
 
     head: str
-    sampling: str | None  # "sample, 100 timesteps, 10 DDIM steps"; None for regression
+    sampling: str | None  # "sample, 100 timesteps, 10 DDIM steps, temperature 0"; None for regression
     horizon: int
     tasks: tuple[str, ...]  # sorted
     data: tuple[str, ...]  # SHA-256 of the datasets, sorted; their held-out episodes make the loss
@@ -45,6 +45,8 @@ class Kind:
         sampler, sampling = spec.sampler, None
         if sampler is not None:
             sampling = f"{sampler.prediction_type}, {sampler.train_steps} timesteps, {sampler.default_steps} DDIM steps"
+            if sampler.temperature != 1:
+                sampling += f", temperature {sampler.temperature:g}"
         tasks = tuple(sorted(spec.instruction.by_task))
         return cls(spec.head, sampling, spec.horizon, tasks, tuple(sorted(data)))
 

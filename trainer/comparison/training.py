@@ -16,8 +16,8 @@ from trainer.settings import with_defaults
 # data by hash, the batches of a step over all processes.
 _MAY_DIFFER = frozenset(
     {
-        "head", "diffusion_timesteps", "prediction_type", "ddim_steps", "name", "out", "dataset_dir", "preset",
-        "resume", "device", "threads", "save_every", "keep_every", "log_every", "pictures_every", "wandb",
+        "head", "diffusion_timesteps", "prediction_type", "ddim_steps", "temperature", "name", "out", "dataset_dir",
+        "preset", "resume", "device", "threads", "save_every", "keep_every", "log_every", "pictures_every", "wandb",
         "evaluate_every", "evaluate_tasks", "evaluate_episodes", "evaluate_workers", "calibration", "fsdp",
         "feature_cache_gb", "grad_accum",
     }

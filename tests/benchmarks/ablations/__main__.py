@@ -12,9 +12,10 @@ samples trained on before its first takeover, and even that left failures (docs/
 room on either side: the four tasks are those that all succeed now and then with less, and none needs a grasp, which a
 policy of this size hardly ever learns from 150 demonstrations and where all variants would be at zero.
 
-The default: sample prediction, 10 DDIM steps, prefixes, averaged weights, shifted images, demonstrations with pushes,
-diffusion. Prefixes can only cost something in lock-step; what they are for shows when chunks come late, so that is run
-too. Positions of objects and goals are trained on as an auxiliary target, as they are by default.
+The default: sample prediction, 10 DDIM steps from full noise, prefixes, averaged weights, shifted images,
+demonstrations with pushes, diffusion. Prefixes can only cost something in lock-step; what they are for shows when
+chunks come late, so that is run too. Positions of objects and goals are trained on as an auxiliary target, as they are
+by default.
 
 The runs keep a checkpoint of every epoch (about 60 MB each), which is what `tinyvla calibrate` wants.
 """

@@ -65,6 +65,7 @@ def final_checkpoint(args: AblationArgs, training: Training, seed: int) -> Path:
 def train_command(args: AblationArgs, training: Training, seed: int) -> list[str]:
     """Arguments of `tinyvla train`.
 
+    Chunks are drawn from full noise, as diffusion policies usually are; the variants of the temperature set another.
     The average spans a tenth of the run (200 of 2,000 steps), as it did in the shipped policy's first training; the
     trainer's default of 0.999 would span half of it.
     """
@@ -73,8 +74,8 @@ def train_command(args: AblationArgs, training: Training, seed: int) -> list[str
     fields = {
         "dataset-dir": args.data(training.data), "out": run, "name": training.name,
         "epochs": epochs_of(args, training), "batch-size": args.batch_size, "lr": args.lr, "draws": 2,
-        "patience": 0, "ema-decay": 0.995, "hidden-dim": args.hidden_dim, "layers": args.layers, "seed": seed,
-        "keep-every": 1, "save-every": 200, "pictures-every": 0, "threads": THREADS,
+        "temperature": 1.0, "patience": 0, "ema-decay": 0.995, "hidden-dim": args.hidden_dim, "layers": args.layers,
+        "seed": seed, "keep-every": 1, "save-every": 200, "pictures-every": 0, "threads": THREADS,
     }  # fmt: skip
     flags = [word for name, value in fields.items() for word in (f"--{name}", str(value))]
     return [*flags, *training.flags, *(["--resume"] if begun else [])]

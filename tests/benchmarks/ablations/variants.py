@@ -69,6 +69,28 @@ def _prediction_rows() -> list[Variant]:
     return rows
 
 
+def _temperature_rows() -> list[Variant]:
+    return [
+        Variant(
+            f"{name}-{steps}-no-noise", "temperature", f"{name}, {steps} DDIM steps from no noise", _BY_NAME[training],
+            steps, temperature=0.0,
+        )
+        for name, training, steps in (
+            ("sample", "default", 2),
+            ("sample", "default", DEFAULT_STEPS),
+            ("epsilon", "epsilon", DEFAULT_STEPS),
+            ("v_prediction", "v_prediction", DEFAULT_STEPS),
+        )
+    ]  # fmt: skip
+
+
+def _from_no_noise(training: str, group: Group, says: str) -> Variant:
+    return Variant(
+        f"{training}-no-noise", group, f"{says}, from no noise", _BY_NAME[training], temperature=0.0,
+        against=f"sample-{DEFAULT_STEPS}-no-noise",
+    )  # fmt: skip
+
+
 def all_variants(delay_ms: float) -> list[Variant]:
     """Every row, the default first."""
     late = f"{delay_ms:.0f} ms late"
@@ -76,8 +98,9 @@ def all_variants(delay_ms: float) -> list[Variant]:
     return [
         Variant("default", None, f"sample, {DEFAULT_STEPS} DDIM steps"),
         *_prediction_rows(),
-        Variant("no-noise", "temperature", f"{DEFAULT_STEPS} DDIM steps from no noise", temperature=0.0),
+        *_temperature_rows(),
         Variant("no-prefix", "prefix", "trained without prefixes", without),
+        _from_no_noise("no-prefix", "prefix", "trained without prefixes"),
         Variant("late-rtc", "prefix", f"chunks {late}, continuing a prefix", chunk_policy="rtc"),
         Variant(
             "late-receding", "prefix", f"chunks {late}, no prefix given", chunk_policy="receding", against="late-rtc"
@@ -88,14 +111,18 @@ def all_variants(delay_ms: float) -> list[Variant]:
         ),
         Variant("raw-weights", "ema", "raw weights", weights="model"),
         Variant("no-shift", "crops", "images never shifted", _BY_NAME["no-shift"]),
+        _from_no_noise("no-shift", "crops", "images never shifted"),
         Variant("clean-data", "noise", "demonstrations without pushes", _BY_NAME["clean-data"]),
+        _from_no_noise("clean-data", "noise", "demonstrations without pushes"),
         Variant("regression", "head", "regression", _BY_NAME["regression"]),
     ]  # fmt: skip
 
 
 def chosen_variants(only: Sequence[Group], delay_ms: float) -> list[Variant]:
-    """The default, and the rows of these groups."""
-    return [row for row in all_variants(delay_ms) if row.group is None or row.group in only]
+    """The default, the rows of these groups, and those that they are compared with."""
+    rows = all_variants(delay_ms)
+    compared_with = {row.against for row in rows if row.group in only}
+    return [row for row in rows if row.group is None or row.group in only or row.name in compared_with]
 
 
 def trainings_of(variants: Sequence[Variant]) -> list[Training]:
