@@ -53,13 +53,16 @@ class Expects:
         ]
 
 
-def check_robot(spec: PolicySpec, info: RobotInfo, control_rate_hz: float | None = None) -> list[str]:
+def check_robot(
+    spec: PolicySpec, info: RobotInfo, control_rate_hz: float | None = None, *, other_rate: str | None = None
+) -> list[str]:
     """Compare the policy's contract with what the robot has.
 
     Args:
         spec: the policy's contract.
         info: the robot's side.
         control_rate_hz: the rate the operator asked for; None is the robot's own.
+        other_rate: said of a rate that is not the policy's where the operator cannot ask for one.
 
     Returns:
         Warnings, a line each: names that differ, and a rate the operator chose against the policy's.
@@ -76,7 +79,7 @@ def check_robot(spec: PolicySpec, info: RobotInfo, control_rate_hz: float | None
         if control_rate_hz is None:
             raise TinyVLAError(
                 "contract_mismatch",
-                f"{line}; --control-rate {rate:g} runs it so all the same",
+                f"{line}; {other_rate or f'--control-rate {rate:g} runs it so all the same'}",
                 field="action.rate_hz",
                 expected=f"{spec.action.rate_hz:g} Hz",
                 actual=f"{rate:g} Hz",

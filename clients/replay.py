@@ -7,7 +7,7 @@ own threads and clock.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,7 +65,7 @@ class ReplayArgs(PolicyFlags):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Entry of `tinyvla replay`."""
+    """Entry of `tinyvla replay`; 130 when interrupted."""
     args = parse_flags(ReplayArgs, argv, "tinyvla replay")
     for flag, value, low, high in (
         ("--inference-rate", args.inference_rate, 0.01, 1000.0),
@@ -93,10 +93,32 @@ def main(argv: Sequence[str]) -> int:
 
 
 def replay(args: ReplayArgs, dataset: LeRobotDataset, client: PolicyClient) -> int:
-    """Play the episodes, print the table, leave replay.json."""
+    """Play the episodes, print the table, leave replay.json: also of those before an interruption, which gives 130."""
     console = make_console()
     spec = wait_for_spec(client, console.print)
     check_steps(args.ddim_steps, spec)
+    played: list[Replayed] = []
+    code = 0
+    try:
+        for one in _episodes(args, dataset, client, spec, console):
+            played.append(one)
+            console.print(
+                f"episode {one.number} ({one.task}): {one.counted.sum()} of {len(one.counted)} periods compared"
+            )
+    except KeyboardInterrupt:
+        code = 130
+    if not played:
+        return code
+    report = _report(args, dataset, spec, played)
+    write_report(args.out / "replay.json", report)
+    _print(console, dimension_errors(played, spec.action), spec)
+    console.print(f"the numbers, by episode too, in {args.out / 'replay.json'}")
+    return code
+
+
+def _episodes(
+    args: ReplayArgs, dataset: LeRobotDataset, client: PolicyClient, spec: PolicySpec, console: Console
+) -> Iterator[Replayed]:
     settings = ReceiverSettings(
         inference_rate_hz=args.inference_rate,
         chunk_policy=args.chunk_policy,
@@ -104,32 +126,24 @@ def replay(args: ReplayArgs, dataset: LeRobotDataset, client: PolicyClient) -> i
         seed=args.seed,
     )
     told: set[str] = set()
-    played: list[Replayed] = []
     for number in args.episode or range(dataset.num_episodes):
         clock = SimulatedClock()
         robot = (
             ReplayRobot(dataset, number, spec) if args.realtime else ReplayRobot(dataset, number, spec, clock)
         )
-        for warning in check_robot(spec, robot.info):
+        for warning in check_robot(spec, robot.info, other_rate="a recording is played at its own rate"):
             if warning not in told:
                 console.print(f"note: {warning}")
             told.add(warning)
-        if args.realtime:
-            Receiver(robot, client, spec, settings, console.print).run_episode(
-                args.seed + number, session=f"replay-{number}"
-            )
-        else:
+        if not args.realtime:
             _simulate(robot, client, spec, settings, clock, number, args)
-        one = _compared(robot, number)
-        played.append(one)
-        console.print(
-            f"episode {number} ({one.task}): {one.counted.sum()} of {len(one.counted)} periods compared"
-        )
-    report = _report(args, dataset, spec, played)
-    write_report(args.out / "replay.json", report)
-    _print(console, dimension_errors(played, spec.action), spec)
-    console.print(f"the numbers, by episode too, in {args.out / 'replay.json'}")
-    return 0
+            yield _compared(robot, number)
+            continue
+        receiver = Receiver(robot, client, spec, settings, console.print)
+        outcome = receiver.run_episode(args.seed + number, session=f"replay-{number}")
+        yield _compared(robot, number)
+        if outcome.interrupted:  # the receiver has taken the Ctrl-C for itself
+            raise KeyboardInterrupt
 
 
 def _simulate(
@@ -160,7 +174,7 @@ _USUAL = ("accepted", "late", "spent")
 def _compared(robot: ReplayRobot, number: int) -> Replayed:
     played = len(robot.given)  # fewer than recorded where the episode was stopped
     held = robot.recorded_held[:played] | np.asarray(robot.given_held, bool)
-    given = np.asarray(robot.given, np.float32).reshape(played, -1)
+    given = np.asarray(robot.given, np.float32).reshape(played, robot.recorded.shape[1])
     return Replayed(number, robot.info.task, robot.recorded[:played], given, ~held)
 
 

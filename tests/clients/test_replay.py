@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from clients.lerobot_v3 import (
 from clients.replay import ReplayArgs, replay
 from clients.replay_errors import Replayed, dimension_errors
 from clients.replay_robot import ReplayRobot
+from policy.errors import TinyVLAError
 from policy.null import NullPolicy, null_spec
 from service.running import RunningServer
 from service.wire.messages import ActReply, ActRequest
@@ -123,6 +126,57 @@ def test_the_same_command_gives_the_same_numbers(recording, tmp_path):
     runs = [played(recording, tmp_path, client, episode=(1,), seed=3)["episodes"] for _ in range(2)]
     assert runs[0] == runs[1]
     assert runs[0] != played(recording, tmp_path, client, episode=(1,), seed=4)["episodes"]
+
+
+class CtrlC(Oracle):
+    """While chunk number `at` is asked for, somebody presses it."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    def act(self, request: ActRequest) -> ActReply:
+        self.left -= 1
+        if self.left == 0:
+            _thread.interrupt_main()
+        return super().act(request)
+
+
+def interrupted(root: Path, out: Path, client: InProcessClient, **flags: object) -> None:
+    assert replay(ReplayArgs(dataset=root, out=out, **flags), LeRobotDataset(root), client) == 130  # type: ignore[arg-type]
+
+
+def test_ctrl_c_in_real_time_ends_it_and_what_was_played_is_written(recording, tmp_path):
+    interrupted(recording, tmp_path, CtrlC(at=3), realtime=True)
+    [episode] = json.loads((tmp_path / "replay.json").read_text())["episodes"]
+    assert episode["episode"] == 0
+    assert 0 < episode["periods"] < EVERY * FRAMES
+
+
+def test_ctrl_c_in_simulated_time_leaves_the_episodes_before_it(recording, tmp_path):
+    interrupted(recording, tmp_path / "second", CtrlC(at=10))  # 120 periods at 80 Hz are 8 chunks at 5 Hz
+    [episode] = json.loads((tmp_path / "second" / "replay.json").read_text())["episodes"]
+    assert (episode["episode"], episode["periods"]) == (0, EVERY * FRAMES)
+    interrupted(recording, tmp_path / "first", CtrlC(at=1))
+    assert not (tmp_path / "first").exists()
+
+
+def test_an_episode_that_ends_before_its_first_period_is_compared_as_nothing(
+    recording, tmp_path, monkeypatch
+):
+    at_once = SimpleNamespace(run_episode=lambda seed, session: SimpleNamespace(interrupted=True))
+    monkeypatch.setattr("clients.replay.Receiver", lambda *arguments: at_once)
+    interrupted(recording, tmp_path, Oracle(), realtime=True)
+    [episode] = json.loads((tmp_path / "replay.json").read_text())["episodes"]
+    assert (episode["periods"], episode["dimensions"][0]["mean_abs"]) == (0, None)
+
+
+def test_a_recording_at_another_rate_is_told_without_a_flag_that_replay_lacks(recording, tmp_path):
+    slow = null_spec(cameras=("front",), size=16, rate_hz=40.0)
+    with pytest.raises(TinyVLAError, match="at its own rate") as caught:
+        played(recording, tmp_path, InProcessClient(NullPolicy(slow)))
+    assert "40 Hz" in str(caught.value)
+    assert "--control-rate" not in str(caught.value)
 
 
 def test_a_frame_is_shown_from_its_own_period_on_and_never_before(recording):
