@@ -51,12 +51,12 @@ class Measurement:
     case: Case
     seconds: float
     calls: int  # answered with actions
-    errors: dict[str, int]  # code -> calls
+    errors: dict[str, int]  # code -> calls; `not_made`: due, but the server was never free for them
     p50_ms: float
     p95_ms: float
     p99_ms: float
     max_ms: float
-    per_second: float  # all clients together
+    per_second: float  # answered before the end, all clients together
     health_p99_ms: float | None  # of GET /healthz meanwhile; None where there is none
 
 

@@ -58,7 +58,7 @@ class ClientProcess:
         """What it saw, once it is done."""
         told = json.loads(self._line("{"))
         self._process.wait()
-        samples = Samples(latencies_ms=told["latencies_ms"])
+        samples = Samples(latencies_ms=told["latencies_ms"], in_time=told["in_time"])
         samples.errors.update(told["errors"])
         return samples
 

@@ -57,7 +57,7 @@ def summarise(
         p95_ms=float(p95),
         p99_ms=float(p99),
         max_ms=float(top),
-        per_second=len(latencies) / seconds,
+        per_second=sum(one.in_time for one in samples) / seconds,
         health_p99_ms=float(np.percentile(health_ms, 99)) if health_ms else None,
     )
 

@@ -26,7 +26,7 @@ def test_it_measures_a_server_of_its_own_and_the_bare_ones_beside_it(
     for row in report["measured"]:
         assert row["errors"] == {}
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] <= row["max_ms"]
-        assert row["calls"] == round(row["per_second"] * row["seconds"])
+        assert 0 < round(row["per_second"] * row["seconds"]) <= row["calls"]
     assert len(report["comparisons"]) == 3
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert "p99" in capfd.readouterr().out

@@ -47,6 +47,26 @@ def test_a_stall_counts_for_every_call_that_it_made_late() -> None:
     assert len(samples.latencies_ms) == 10
 
 
+def test_a_stall_at_the_end_counts_for_the_calls_that_were_still_due() -> None:
+    world = World(*[0.01] * 5, 0.8, 0.01)
+    samples = run_load(world.call, 0.0, 1.0, 10, clock=world.clock, sleep=world.sleep)
+    assert samples.latencies_ms == pytest.approx([10.0] * 5 + [800.0, 710.0, 620.0, 530.0, 440.0])
+    assert samples.in_time == 5
+
+
+def test_calls_that_a_stall_leaves_no_time_for_are_counted() -> None:
+    world = World(0.01, 5.0, 0.01)
+    samples = run_load(world.call, 0.0, 1.0, 10, clock=world.clock, sleep=world.sleep)
+    assert samples.latencies_ms == pytest.approx([10.0, 5000.0])
+    assert samples.errors == {"not_made": 8}
+
+
+def test_an_answer_after_the_end_is_no_throughput() -> None:
+    world = World(0.4)
+    samples = run_load(world.call, 0.0, 1.0, 0, clock=world.clock, sleep=world.sleep)
+    assert (len(samples.latencies_ms), samples.in_time) == (3, 2)
+
+
 def test_refusals_are_counted_by_code_and_have_no_latency() -> None:
     world = World(0.1)
     answers = [TinyVLAError("overloaded", "x"), ConnectionError("gone"), None]

@@ -43,9 +43,12 @@ def test_a_door_is_measured_right_after_its_bare_servers() -> None:
 
 
 def test_all_clients_calls_are_summed_up_together() -> None:
-    samples = [Samples([1.0, 2.0], Counter(overloaded=1)), Samples([3.0], Counter(overloaded=2, malformed=1))]
+    samples = [
+        Samples([1.0, 2.0], Counter(overloaded=1), in_time=1),
+        Samples([3.0], Counter(overloaded=2, malformed=1), in_time=1),
+    ]
     one = summarise(CASE, 2.0, samples, [0.1, 0.2])
-    assert (one.calls, one.p50_ms, one.max_ms, one.per_second) == (3, 2.0, 3.0, 1.5)
+    assert (one.calls, one.p50_ms, one.max_ms, one.per_second) == (3, 2.0, 3.0, 1.0)
     assert one.errors == {"overloaded": 3, "malformed": 1}
     assert one.health_p99_ms == pytest.approx(0.199)
 
