@@ -54,7 +54,8 @@ class ReplayRobot:
             instruction=self._episode.task,
             # Of a robot that is told where to be, the first recorded target is the best guess at where it is.
             resting_command=np.asarray(
-                told.get("resting_command")
+                self._episode.extra.get("resting_command")
+                or told.get("resting_command")  # of older recordings, once for all episodes
                 or (self.recorded[0] if kind == "absolute" else np.zeros(facts.action_dim)),
                 np.float32,
             ),

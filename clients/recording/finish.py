@@ -96,7 +96,10 @@ def _build(root: Path, log: Callable[[str], None]) -> Finished:
             own = DatasetFacts.from_info(journal.about["facts"])
             facts = facts or own
             if own != facts:
-                raise UsageError(f"{path}: recorded with another robot, rate or image size than the others")
+                raise UsageError(
+                    f"{path}: recorded with another robot, rate or image size than the first; "
+                    f"they differ in {', '.join(_differing(own, facts))}"
+                )
             if path.stem not in staged:
                 stage_episode(root, path.stem, _arrays(journal, own))
         except (UsageError, ValueError, LookupError) as error:  # the last: frames of other cameras or sensors
@@ -118,6 +121,13 @@ def _build(root: Path, log: Callable[[str], None]) -> Finished:
         + (f"; {cut_off} of them were cut off" if cut_off else "")
     )
     return Finished(len(keys), frames, cut_off, left_out)
+
+
+def _differing(facts: DatasetFacts, others: DatasetFacts) -> list[str]:
+    """Names of the facts in which they differ."""
+    told, expected = ({**vars(of), **of.free} for of in (facts, others))
+    names = (told.keys() | expected.keys()) - {"free"}
+    return sorted(name for name in names if told.get(name) != expected.get(name))
 
 
 def _arrays(journal: Journal, facts: DatasetFacts) -> EpisodeArrays:

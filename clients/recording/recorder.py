@@ -106,7 +106,13 @@ class Recorder:
         info = robot.info
         rate = self._rate or info.control_rate_hz
         every = max(1, round(rate / info.frame_rate_hz))
-        extra = {"task": info.task, "seed": seed, "policy": self._spec.label}
+        extra = {
+            "task": info.task,
+            "seed": seed,
+            "policy": self._spec.label,
+            # Of absolute targets where the robot stood, so each episode has its own.
+            "resting_command": [float(value) for value in info.resting_command],
+        }
         self._commands = np.zeros((every, len(info.action_names)), np.float32)
         self._held = np.zeros(every, bool)
         self._robot, self._period = robot, 0
@@ -117,7 +123,6 @@ class Recorder:
             },
             "action_kind": info.action_kind,
             "kept_on_hold": list(info.kept_on_hold),
-            "resting_command": [float(value) for value in info.resting_command],
             "action_units": list(self._spec.action.units),
             "state_units": list(self._spec.state.units),
         }

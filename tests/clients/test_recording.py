@@ -24,6 +24,7 @@ from clients.receiver import EpisodeOutcome, Receiver, ReceiverSettings
 from clients.recording import Recorder, writer
 from clients.recording.camera import RecordingCamera
 from clients.recording.messages import Frame, Mark, RecordedEpisode, RecordingCounts
+from clients.replay_robot import ReplayRobot
 from clients.robots.base import RobotObservation
 from clients.robots.null import NullRobot
 from clients.tapped_robot import TappedRobot
@@ -464,13 +465,34 @@ def test_finishing_may_be_killed_at_any_step(tmp_path, lines, monkeypatch):
 
 
 @pytest.mark.usefixtures("patient")
+def test_a_robot_that_stands_elsewhere_at_each_reset_keeps_all_its_episodes(tmp_path, lines):
+    class Absolute(CountingRobot):
+        def reset(self, seed: int) -> None:
+            super().reset(seed)
+            self.info = replace(
+                self.info, action_kind="absolute", resting_command=np.full(4, seed, np.float32)
+            )
+
+    with Recorder(tmp_path, SPEC, lines.append) as recorder:
+        robot = TappedRobot(Absolute(), [recorder])
+        for seed in (1, 2):
+            drive(robot, 16, seed=seed)
+            recorder.ended(outcome())
+    dataset = LeRobotDataset(tmp_path)
+    assert dataset.num_episodes == 2
+    for number in range(2):
+        resting = ReplayRobot(dataset, number, SPEC).info.resting_command
+        np.testing.assert_array_equal(resting, np.full(4, number + 1))
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_recording_of_another_robot_is_not_mixed_in(tmp_path, lines):
     with Recorder(tmp_path, SPEC, lines.append) as recorder:
         drive(TappedRobot(CountingRobot(), [recorder]), 16)
         recorder.ended(outcome())
         drive(TappedRobot(CountingRobot(action_dim=3), [recorder]), 16)
         recorder.ended(outcome())
-    assert "another robot" in lines.told("left out")
+    assert "another robot" in lines.told("they differ in action_names, kept_on_hold, state_names")
     assert LeRobotDataset(tmp_path).num_episodes == 1
     assert len(list(tmp_path.glob(".journals/*.left-out"))) == 1  # and not thrown away
     with pytest.raises(UsageError, match="a finished recording is there"):
