@@ -51,6 +51,10 @@ class TinyVLAError(Exception):
         self.expected = expected
         self.actual = actual
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As it is from one process to another; exceptions with keywords cannot do that by themselves."""
+        return type(self), (self.code, self.detail), self.__dict__
+
     @property
     def status(self) -> int:
         """HTTP status that goes with the code."""

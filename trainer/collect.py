@@ -20,7 +20,7 @@ from trainer.collection.settings import CollectArgs, check_flags
 from trainer.collection.sources import metaworld_source, needle_rig_source
 from trainer.progress_bars import episode_bars
 from trainer.ray_cluster import RayCluster, with_absolute_paths
-from trainer.workers import simulation_workers
+from trainer.workers import WORKER_DIED, simulation_workers
 
 
 def _fill(
@@ -82,9 +82,7 @@ def collect(args: CollectArgs, console: Console | None = None) -> None:
                 attempts = TaskAttempts(task, count, earlier_outcomes(args.out, task, staged))
                 keys += _fill(attempts, lambda job: pool.submit(source.run, job), pool.size, show)
         except BrokenProcessPool:
-            raise UsageError(
-                "a worker process died (out of memory?); give the same command again to go on"
-            ) from None
+            raise UsageError(WORKER_DIED) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

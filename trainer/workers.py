@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from trainer.ray_workers import RayWorkers
 
 
+WORKER_DIED = "a worker process died (out of memory?); give the same command again to go on"
+
+
 def _exit_with_parent() -> None:
     """A killed parent cannot tell its workers to stop; left alone they would wait for work for ever."""
     parent = multiprocessing.parent_process()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 
@@ -41,3 +42,13 @@ def test_a_mismatch_names_field_expected_and_actual():
 def test_a_code_that_is_not_in_the_protocol_cannot_be_raised():
     with pytest.raises(ValueError, match="unknown error code 'oops'"):
         TinyVLAError("oops", "…")
+
+
+def test_an_error_comes_whole_out_of_another_process():
+    error = contract_mismatch("state", "[4]", "[5]")
+    error.retry_after_s = 1.5
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is TinyVLAError
+    assert str(again) == str(error)
+    assert again.problem() == error.problem()
+    assert again.retry_after_s == 1.5

@@ -219,6 +219,10 @@ def test_a_directory_with_something_else_in_it_is_not_used(tmp_path):
         (["--task", "reach", "--quality", "101"], "--quality"),
         (["--task", "reach", "--seed", "-1"], "--seed"),
         (["--task", "reach", "--cameras", "corner", "corner"], "--cameras"),
+        (
+            ["--task", "reach", "--cameras", "corner4", "--takeover", "bundles/metaworld8"],
+            "it looks at corner too",
+        ),
     ],
 )
 def test_a_wrong_flag_is_one_line_and_leaves_nothing(tmp_path, capsys, flags, message):

@@ -23,7 +23,7 @@ class TakeoverDriver:
 
     def __init__(self, policy: Predictor, max_delay: int = 0) -> None:
         self._policy = policy
-        self._max_delay = min(max_delay, policy.spec.max_prefix, policy.spec.horizon - EXECUTE)
+        self._max_delay = max(0, min(max_delay, policy.spec.max_prefix, policy.spec.horizon - EXECUTE))
         self._actor = PolicyActor(policy, EXECUTE, ddim_steps=None)
 
     def start(self, sim: MetaWorldSim, renderer: SceneRenderer, seed: int) -> None:

@@ -18,6 +18,7 @@ from trainer.collection.attempts import Job
 from trainer.collection.settings import CollectArgs, parse_tasks
 from trainer.collection.worker import run_job, run_rig_job
 from trainer.demonstration_needle_rig import sensor_facts
+from trainer.evaluation.subject import camera_setup
 from trainer.expert import RolloutSettings
 
 # name -> (flag, what goes for the needle rig instead)
@@ -64,7 +65,13 @@ def metaworld_source(args: CollectArgs) -> Source:
     if args.takeover is None:
         del settings["takeover_within"], settings["lead_in"]
     else:
-        settings["takeover"] = read_spec(args.takeover).label
+        driver = read_spec(args.takeover)
+        unseen = sorted(set(camera_setup(driver)[0]) - set(args.cameras))
+        if unseen:
+            raise UsageError(
+                f"--takeover {args.takeover}: it looks at {', '.join(unseen)} too; name them in --cameras"
+            )
+        settings["takeover"] = driver.label
         if args.takeover_delay:
             settings["takeover_delay"] = args.takeover_delay
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from policy.errors import UsageError
 from trainer.evaluation.journal import Journal
 from trainer.progress_bars import episode_bars
 from trainer.ray_cluster import RayCluster
-from trainer.workers import simulation_workers
+from trainer.workers import WORKER_DIED, simulation_workers
 
 Job = TypeVar("Job", bound=Hashable)
 Result = TypeVar("Result")
@@ -49,6 +50,9 @@ def run_missing(
         job_of: the job that a result answers.
         workers: how many; None takes one per processor.
         cluster: where they are; None is this machine.
+
+    Raises:
+        UsageError: a worker died; what was run is in the journal.
     """
     done = {job_of(result) for result in journal.done}
     missing = [job for job in jobs if job not in done]
@@ -61,6 +65,8 @@ def run_missing(
             for future in as_completed(futures):
                 journal.add(future.result())
                 progress.advance(bar)
+        except BrokenProcessPool:
+            raise UsageError(WORKER_DIED) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
