@@ -82,6 +82,8 @@ def calibrate(args: CalibrateArgs, console: Console | None = None) -> list[Curve
         raise UsageError("--most must be 2 or more")
     if len({run.resolve().name for run in args.runs}) < len(args.runs):
         raise UsageError("two runs have the same directory name; their results would be mixed")
+    if not args.runs:
+        raise UsageError("name the runs to calibrate: directories that `tinyvla train --keep-every` left")
     by_kind: dict[Kind, list[Kept]] = {}
     for run in args.runs:
         for kept in spread(kept_checkpoints(run), args.most):

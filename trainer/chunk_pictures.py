@@ -14,7 +14,7 @@ from trainer.loader import Samples, spread_rows
 from trainer.losses import Example, to_example
 
 _SAMPLES = 4
-_DRAWS = 3  # chunks a sample: how far they lie apart is part of what one wants to see
+_DRAWS = 3  # chunks a sample, from full noise: how far they lie apart is part of what one wants to see
 
 
 def picture_of_samples(
@@ -30,7 +30,7 @@ def picture_of_samples(
 def picture_of_chunks(network: PolicyNetwork, spec: PolicySpec, example: Example) -> np.ndarray:
     """uint8 [H, W, 3]: a row a sample and a column an action dimension; `network` is in evaluation mode."""
     draws = _DRAWS if spec.sampler is not None else 1
-    drawn = np.stack([drawn_chunks(network, spec, example, seed) for seed in range(draws)])
+    drawn = np.stack([drawn_chunks(network, spec, example, seed, temperature=1.0) for seed in range(draws)])
     target = from_unit(example.actions.cpu().numpy(), spec.normalization.action)
     return draw_chunks_and_targets(drawn, target, example.valid.cpu().numpy(), spec.action)
 

@@ -20,7 +20,13 @@ from trainer.evaluation.report import measured_rows, protocol_of, write_report
 from trainer.evaluation.rollout import EpisodeResult
 from trainer.evaluation.run_missing import keep_same_protocol, run_missing
 from trainer.evaluation.settings import EvaluateArgs, check_counts
-from trainer.evaluation.subject import camera_setup, default_bundle, load_policy, policy_identity
+from trainer.evaluation.subject import (
+    camera_setup,
+    check_unchanged,
+    default_bundle,
+    load_policy,
+    policy_identity,
+)
 from trainer.evaluation.summary import Row, rows_of
 from trainer.evaluation.worker import Job, run_job
 from trainer.ray_cluster import RayCluster, with_absolute_paths
@@ -54,12 +60,15 @@ def run_metaworld(
     """Run what is missing; returns the policy's contract, who acted, and every episode asked for."""
     check_counts(args)
     tasks = task_names(args.tasks)
+    if not tasks:
+        raise UsageError("--tasks names no task")
     spec = load_policy(args).spec  # a bad bundle shows here, once
     check_metaworld(args, spec)
+    identity = policy_identity(args, spec.label)
     keep_same_protocol(
         args.out,
         {
-            **policy_identity(args, spec.label), "ddim_steps": args.ddim_steps, "execute": args.steps_per_chunk,
+            **identity, "ddim_steps": args.ddim_steps, "execute": args.steps_per_chunk,
             "seed": args.first_seed, "instruction": args.instruction,
         },
     )  # fmt: skip
@@ -69,6 +78,7 @@ def run_metaworld(
     asked = [Job(task, actor, e) for task in tasks for actor in actors for e in range(args.episodes)]
     with Journal(args.out / "episodes.jsonl", EpisodeResult) as journal:
         run_missing(partial(_run, there), asked, journal, job_of, args.workers, console, cluster)
+    check_unchanged(args, identity)
     done = {job_of(result): result for result in journal.done}
     return spec, actors, [done[job] for job in asked]
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from rich.console import Console
 
-from clients.rig_sim.parameters import load_parameters
+from clients.rig_sim.parameters import DEFAULT_FILE, load_parameters
 from clients.robots.needle_rig_contract import TASK
 from policy.checksums import file_hash
 from policy.errors import UsageError
@@ -24,7 +24,7 @@ from trainer.evaluation.rig_summary import RigRow, rig_markdown, rig_rows
 from trainer.evaluation.rig_worker import RigJob, rig_views, run_rig_job
 from trainer.evaluation.run_missing import keep_same_protocol, run_missing
 from trainer.evaluation.settings import EvaluateArgs, check_counts
-from trainer.evaluation.subject import load_policy, policy_identity
+from trainer.evaluation.subject import check_unchanged, load_policy, policy_identity
 from trainer.ray_cluster import RayCluster, with_absolute_paths
 
 
@@ -39,10 +39,12 @@ def _run(args: EvaluateArgs, job: RigJob) -> RigEpisode:
 
 def rig_protocol(args: EvaluateArgs, spec: PolicySpec) -> str:
     """What an evaluation did, for a reader of its figures."""
+    shipped = args.rig_parameters.read_bytes() == DEFAULT_FILE.read_bytes()
+    rig = "" if shipped else f", another rig ({args.rig_parameters.name})"
     return (
         f"{args.episodes} episodes, scenes {args.first_seed}–{args.first_seed + args.episodes - 1}, "
         f"sensor {'on' if args.sensor else 'off'}, {sampling_steps(spec, args.ddim_steps)} sampling steps, "
-        f"{args.steps_per_chunk} of {spec.horizon} actions executed per chunk"
+        f"{args.steps_per_chunk} of {spec.horizon} actions executed per chunk{rig}"
     )
 
 
@@ -69,10 +71,11 @@ def run_needle_rig(args: EvaluateArgs, console: Console) -> tuple[PolicySpec, li
     load_parameters(args.rig_parameters)  # a bad file shows here, once, and so does a bad bundle
     spec = load_policy(args).spec
     check_needle_rig(args, spec)
+    identity = policy_identity(args, spec.label)
     keep_same_protocol(
         args.out,
         {
-            **policy_identity(args, spec.label), "robot": args.robot, "ddim_steps": args.ddim_steps,
+            **identity, "robot": args.robot, "ddim_steps": args.ddim_steps,
             "execute": args.steps_per_chunk, "seed": args.first_seed, "sensor": args.sensor,
             "instruction": args.instruction,             "parameters": file_hash(args.rig_parameters),
         },
@@ -83,6 +86,7 @@ def run_needle_rig(args: EvaluateArgs, console: Console) -> tuple[PolicySpec, li
     asked = [RigJob(actor, episode) for actor in actors for episode in range(args.episodes)]
     with Journal(args.out / "episodes.jsonl", RigEpisode) as journal:
         run_missing(partial(_run, there), asked, journal, _job_of, args.workers, console, cluster)
+    check_unchanged(args, identity)
     done = {_job_of(result): result for result in journal.done}
     return spec, [done[job] for job in asked]
 

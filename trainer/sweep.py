@@ -17,7 +17,7 @@ from clients.chunk_buffer import CHUNK_POLICIES, ChunkPolicy
 from clients.episode_settings import ReceiverSettings
 from clients.inprocess import InProcessClient
 from clients.robots.metaworld import MetaWorldRobot
-from clients.robots.metaworld_tasks import task_name
+from clients.robots.metaworld_tasks import task_names
 from clients.simulated_time import SimulatedClock
 from policy.bundle import load_bundle
 from policy.errors import UsageError
@@ -26,6 +26,7 @@ from policy.spec import PolicySpec
 from service.flags import parse_flags
 from trainer.evaluation.delayed_rollout import DelayedEpisode, run_delayed_episode
 from trainer.evaluation.journal import Journal
+from trainer.evaluation.report import sampling_steps
 from trainer.evaluation.run_missing import keep_same_protocol, run_missing
 from trainer.evaluation.subject import camera_setup, default_bundle
 from trainer.evaluation.sweep_chart import draw_sweep
@@ -121,6 +122,8 @@ def _bundle(args: SweepArgs) -> Path:
 def _check(args: SweepArgs, spec: PolicySpec) -> None:
     if args.episodes < 1 or args.workers < 1:
         raise UsageError("--episodes and --workers must be at least 1")
+    if not task_names(args.tasks) or not args.chunk_policies:
+        raise UsageError("--tasks and --chunk-policies need a name each")
     if not all(0 <= delay <= 60_000 for delay in args.delays) or not args.delays:
         raise UsageError("--delays: expected milliseconds from 0 to 60000")
     if not 0.01 <= args.inference_rate <= 1000:
@@ -136,7 +139,7 @@ def _check(args: SweepArgs, spec: PolicySpec) -> None:
 def sweep(args: SweepArgs, console: Console | None = None) -> list[Cell]:
     """Run what is missing; leave episodes.jsonl, sweep.json, sweep.md and sweep.png under `args.out`."""
     console = console or Console()
-    tasks = list(dict.fromkeys(task_name(name) for name in args.tasks))
+    tasks = task_names(args.tasks)
     spec = load_bundle(_bundle(args), args.runtime, threads=1).spec  # a bad bundle shows here, once
     _check(args, spec)
     keep_same_protocol(
@@ -159,7 +162,7 @@ def sweep(args: SweepArgs, console: Console | None = None) -> list[Cell]:
         asked = set(jobs)
         episodes = [result for result in journal.done if _job_of(result) in asked]
     cells = cells_of(episodes)
-    steps = args.ddim_steps or (spec.sampler.default_steps if spec.sampler else 1)
+    steps = sampling_steps(spec, args.ddim_steps)
     protocol = (
         f"Simulation (MetaWorld) in simulated time, 80 Hz control, at most {args.inference_rate:g} chunks a "
         f"second: {spec.label}, {len(tasks)} tasks ({', '.join(tasks)}), {args.episodes} episodes each on goals "

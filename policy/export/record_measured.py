@@ -16,14 +16,15 @@ from policy.spec import PolicySpec
 def record_measured(directory: Path, protocol: str, rows: Sequence[dict[str, Any]]) -> PolicySpec:
     """Put `rows` (one per task) under `protocol` in policy.json and the model card.
 
-    Rows of the same protocol that are there already are replaced, those of other protocols stay. The bundle is
+    Rows of the same protocol and task that are there already are replaced, others stay. The bundle is
     replaced as a whole, so that a server watching it never sees half of it.
 
     Raises:
         UsageError: no bundle, or one whose files were altered.
     """
     spec = read_spec(directory)
-    others = tuple(row for row in spec.measured if row.get("protocol") != protocol)
+    again = {(protocol, row["task"]) for row in rows}
+    others = tuple(row for row in spec.measured if (row.get("protocol"), row.get("task")) not in again)
     found = tuple({**row, "protocol": protocol} for row in rows)
     spec = spec.model_copy(update={"measured": (*others, *found)})
     building = directory.with_name(directory.name + BUILDING)

@@ -27,8 +27,10 @@ from clients.robots.needle_rig import NeedleRig
 from clients.robots.needle_rig_config import RigConfig, load_config
 from clients.robots.needle_rig_contract import ACTION_LIMIT, CONTROL_RATE_HZ
 from clients.robots.rig_wire import Command
+from policy.bundle import read_spec
 from tests.benchmarks.served import ROOT, Served
 from trainer.evaluation.interval import wilson
+from trainer.evaluation.run_missing import keep_same_protocol
 
 # Flags of `tinyvla rig-sim`, by what goes wrong.
 CONDITIONS: dict[str, list[str]] = {
@@ -155,6 +157,13 @@ def main(settings: Settings) -> None:
         "| what goes wrong | docked | success | 95 % interval | aborts | held, s | round trip, ms | unsafe commands |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    # Figures that are there already are this policy's. Of how many episodes may differ: the table says it.
+    results = {
+        "policy": read_spec(settings.bundle).label,
+        "seed": settings.first_seed,
+        "ddim_steps": settings.ddim_steps,
+    }
+    keep_same_protocol(settings.out, results)
     with Served(["--bundle", str(settings.bundle.resolve())]) as server:
         for name in chosen:
             out = settings.out / name.replace(" ", "-").replace("%", "percent").replace("'", "")

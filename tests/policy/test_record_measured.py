@@ -29,12 +29,12 @@ def test_results_are_in_the_contract_and_on_the_model_card(bundle):
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 
 
-def test_a_protocol_measured_again_replaces_its_rows_alone(bundle):
+def test_a_task_measured_again_replaces_its_own_row_of_that_protocol_alone(bundle):
     record_measured(bundle, "in the simulator", ROWS)
     record_measured(bundle, "on the robot", ROWS[:1])
     record_measured(bundle, "in the simulator", ROWS[1:])
     kept = [(row["task"], row["protocol"]) for row in read_spec(bundle).measured]
-    assert kept == [("reach", "on the robot"), ("push", "in the simulator")]
+    assert kept == [("reach", "in the simulator"), ("reach", "on the robot"), ("push", "in the simulator")]
 
 
 def test_a_damaged_bundle_is_left_alone(bundle):

@@ -285,6 +285,11 @@ def test_what_cannot_become_a_curve_is_one_line_before_anything_runs(played, tmp
     assert played == []
 
 
+def test_no_run_is_one_line(tmp_path):
+    with pytest.raises(UsageError, match="name the runs"):
+        calibrate(CalibrateArgs(runs=(), out=tmp_path / "out"), Console(file=io.StringIO()))
+
+
 def test_a_policy_of_another_robot_is_refused_before_anything_runs(played, tmp_path):
     write_run(tmp_path / "one", metaworld_spec("reach"), [0.4, 0.3, 0.2, 0.1])
     rig = metaworld_spec("reach").model_copy(update={"state": null_spec().state})

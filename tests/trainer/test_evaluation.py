@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,29 @@ def test_an_interrupted_evaluation_keeps_what_it_has(played, tmp_path, monkeypat
     assert len(played) == len(set(played)) == 6
 
 
+def test_a_worker_that_dies_is_one_line(played, tmp_path, monkeypatch):
+    def killed(args, job):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(module, "run_job", killed)
+    with pytest.raises(UsageError, match="a worker process died"):
+        call(tmp_path)
+
+
+def test_a_checkpoint_that_is_replaced_meanwhile_is_told(played, tmp_path, monkeypatch):
+    weights, right = tmp_path / "best" / "ema.safetensors", module.run_job
+    weights.parent.mkdir()
+    weights.write_bytes(b"one")
+
+    def and_replaced(args, job):
+        weights.write_bytes(b"two")
+        return right(args, job)
+
+    monkeypatch.setattr(module, "run_job", and_replaced)
+    with pytest.raises(UsageError, match="written anew while it was evaluated"):
+        call(tmp_path / "out", checkpoint=tmp_path / "best")
+
+
 def test_a_task_that_is_named_twice_is_counted_once(played, tmp_path):
     (found,) = call(tmp_path, tasks=("reach", "reach-v3,reach"))
     assert found.episodes == 3
@@ -273,6 +297,7 @@ def test_a_task_that_is_named_twice_is_counted_once(played, tmp_path):
     ("changes", "message"),
     [
         ({"tasks": ("rech",)}, "did you mean reach"),
+        ({"tasks": ("",)}, "names no task"),
         ({"episodes": 0}, "--episodes, --execute and --workers must be at least 1"),
         ({"execute": 0}, "--episodes, --execute and --workers must be at least 1"),
         ({"workers": 0}, "--workers must be at least 1"),

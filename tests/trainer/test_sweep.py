@@ -111,6 +111,8 @@ def test_a_sweep_leaves_table_json_and_picture_and_is_not_run_twice(tmp_path):
         ({"delays": ()}, "--delays"),
         ({"inference_rate": 0.0}, "--inference-rate"),
         ({"tasks": ("reach-v9",)}, "did you mean"),
+        ({"tasks": ()}, "need a name each"),
+        ({"chunk_policies": ()}, "need a name each"),
     ],
 )
 def test_a_wrong_flag_is_told_before_anything_runs(tmp_path, wrong, told):

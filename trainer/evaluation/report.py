@@ -25,9 +25,10 @@ def sampling_steps(spec: PolicySpec, asked: int | None) -> int:
 def protocol_of(args: EvaluateArgs, spec: PolicySpec) -> str:
     """What an evaluation did, for a reader of its figures."""
     raw = ", raw weights" if args.weights == "model" else ""
+    told = "" if args.instruction is None else f", told {args.instruction!r} for every task"
     return (
         f"{args.episodes} episodes a task on goals never trained on, {sampling_steps(spec, args.ddim_steps)} sampling "
-        f"steps, {args.steps_per_chunk} of {spec.horizon} actions executed per chunk, seed {args.first_seed}{raw}"
+        f"steps, {args.steps_per_chunk} of {spec.horizon} actions executed per chunk, seed {args.first_seed}{raw}{told}"
     )
 
 

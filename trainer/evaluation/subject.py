@@ -49,6 +49,15 @@ def policy_identity(args: EvaluateArgs, label: str) -> dict[str, object]:
     }
 
 
+def check_unchanged(args: EvaluateArgs, identity: dict[str, object]) -> None:
+    """Raise UsageError where the checkpoint has become another one since its `policy_identity` was taken."""
+    if policy_identity(args, str(identity["policy"])) != identity:
+        raise UsageError(
+            f"{args.checkpoint} was written anew while it was evaluated, and the results under {args.out} are of more "
+            "than one network; evaluate one that stays, such as `epoch3` of --keep-every, into another --out"
+        )
+
+
 def default_bundle() -> Path:
     """The bundle shipped with the repository."""
     return Path(__file__).resolve().parents[2] / "bundles" / "metaworld8"
