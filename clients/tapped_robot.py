@@ -15,10 +15,10 @@ _OPTIONAL = ("look_later", "halt", "replay")
 
 
 class Tap(Protocol):
-    """Told from the robot's own threads; must not block and must not fail."""
+    """Told from the robot's own threads; must not block and, but for `began`, must not fail."""
 
     def began(self, robot: TappedRobot, seed: int) -> None:
-        """An episode begins; the robot is ready."""
+        """An episode begins; the robot is ready. Raises `UsageError` where it cannot be."""
         ...
 
     def commanded(self, command: np.ndarray, held: bool) -> None:

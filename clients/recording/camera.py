@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ class _Seen:
 
     mark: Mark
     observation: RobotObservation
+    sizes: Mapping[str, tuple[int, int]]  # camera -> (height, width)
     files: dict[str, bytes]
 
 
@@ -37,6 +38,7 @@ class RecordingCamera:
     def __init__(self, counts: RecordingCounts, log: Callable[[str], None]) -> None:
         self._counts, self._log = counts, log
         self._seen: _Seen | None = None
+        self._sizes: Mapping[str, tuple[int, int]] | None = None  # the first picture's, and so the dataset's
         self._told = False
 
     def take(self, mark: Mark) -> Frame | None:
@@ -46,22 +48,22 @@ class RecordingCamera:
             self._seen = self._look(mark)
         if seen is None or not _follows(mark, seen.mark):
             return None
-        sizes = {name: image.shape[:2] for name, image in seen.observation.images.items()}
         state = np.asarray(seen.observation.state, np.float32)
         sensors = {
             spec.name: np.asarray(seen.observation.sensors.get(spec.name, _nothing(spec)), np.float16)
             for spec in mark.episode.sensors
         }
         frame = JournalFrame(seen.mark.period, seen.files, state, mark.commands, mark.held, sensors)
-        return Frame(mark.episode, sizes, frame)
+        return Frame(mark.episode, seen.sizes, frame)
 
     def _look(self, mark: Mark) -> _Seen | None:
         assert mark.look is not None
         try:
             observation = mark.look()
-            if (wrong := _wrong_with(observation, mark)) is None and observation is not None:
+            if (wrong := _wrong_with(observation, mark, self._sizes)) is None and observation is not None:
                 files = {name: encode_rgb(image, JPEG_QUALITY) for name, image in observation.images.items()}
-                return _Seen(mark, observation, files)
+                self._sizes = self._sizes or _sizes(observation)
+                return _Seen(mark, observation, self._sizes, files)
         except Exception as error:  # a driver's, which the receiver meets too and tells in its own way
             wrong = f"{type(error).__name__}: {error}"
         self._counts.unusable += 1
@@ -75,11 +77,21 @@ def _nothing(spec: SensorSpec) -> np.ndarray:
     return np.zeros((0, spec.channels), np.float16)
 
 
-def _wrong_with(observation: RobotObservation | None, mark: Mark) -> str | None:
+def _sizes(observation: RobotObservation) -> dict[str, tuple[int, int]]:
+    return {name: (image.shape[0], image.shape[1]) for name, image in observation.images.items()}
+
+
+def _wrong_with(
+    observation: RobotObservation | None, mark: Mark, sizes: Mapping[str, tuple[int, int]] | None
+) -> str | None:
     if observation is None:
         return "the robot has no observation yet"
     if missing := sorted(set(mark.episode.info.cameras) - set(observation.images)):
         return f"no image of {', '.join(missing)}"
+    if sizes is not None and (found := _sizes(observation)) != sizes:
+        return f"its pictures are {found}, the first ones were {dict(sizes)}"
+    if np.shape(observation.state) != (length := len(mark.episode.info.state_names),):
+        return f"its state is {list(np.shape(observation.state))}, its names are {length}"
     if not np.isfinite(observation.state).all():
         return "its state holds NaN or infinity"
     for spec in mark.episode.sensors:

@@ -94,14 +94,14 @@ def _build(root: Path, log: Callable[[str], None]) -> Finished:
             if not journal.frames:
                 raise UsageError(f"{path}: not one frame of it is whole")
             own = DatasetFacts.from_info(journal.about["facts"])
-            facts = facts or own
-            if own != facts:
+            if facts is not None and own != facts:
                 raise UsageError(
                     f"{path}: recorded with another robot, rate or image size than the first; "
                     f"they differ in {', '.join(_differing(own, facts))}"
                 )
             if path.stem not in staged:
                 stage_episode(root, path.stem, _arrays(journal, own))
+            facts = own  # from here on: one that is left out must not decide for the others
         except (UsageError, ValueError, LookupError) as error:  # the last: frames of other cameras or sensors
             if isinstance(error.__cause__, OSError):  # the disk's fault, not the journal's
                 raise

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from clients.lerobot_v3 import DatasetFacts
 from clients.recording.journal import JournalFrame
 from clients.robots.base import RobotInfo, RobotObservation
 from policy.spec import SensorSpec
@@ -31,6 +32,26 @@ class RecordedEpisode:
     def frame_s(self) -> float:
         """Seconds from one frame to the next."""
         return self.every / self.rate_hz
+
+    def facts(self, sizes: Mapping[str, tuple[int, int]]) -> DatasetFacts:
+        """What a dataset of such episodes says of them all.
+
+        Args:
+            sizes: camera -> (height, width).
+
+        Raises:
+            ValueError: it has names that a dataset cannot have.
+        """
+        return DatasetFacts(
+            cameras=sizes,
+            state_names=self.info.state_names,
+            action_names=self.info.action_names,
+            fps=self.rate_hz / self.every,
+            control_rate_hz=self.rate_hz,
+            actions_per_frame=self.every,
+            robot_type=self.info.name,
+            free=self.robot,
+        )
 
 
 @dataclass(frozen=True)

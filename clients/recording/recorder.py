@@ -102,7 +102,11 @@ class Recorder:
                 self._log(f"recording: {problem}; then {later}")
 
     def began(self, robot: TappedRobot, seed: int) -> None:
-        """An episode begins."""
+        """An episode begins.
+
+        Raises:
+            UsageError: a dataset cannot hold what this robot has.
+        """
         info = robot.info
         rate = self._rate or info.control_rate_hz
         every = max(1, round(rate / info.frame_rate_hz))
@@ -126,9 +130,11 @@ class Recorder:
             "action_units": list(self._spec.action.units),
             "state_units": list(self._spec.state.units),
         }
-        self._episode = RecordedEpisode(
+        episode = RecordedEpisode(
             self._next, info, self._instruction or info.instruction, rate, every, extra, sensors, told
         )
+        _check(episode)
+        self._episode = episode
         self._next += 1
 
     def commanded(self, command: np.ndarray, held: bool) -> None:
@@ -194,13 +200,22 @@ class Recorder:
                     writer.end(item)
                 else:
                     writer.add(item)
-            except OSError as error:
-                self.counts.stopped = error.strerror or str(error)
+            except Exception as error:  # whatever it is: a thread that died silently would record nothing
+                self.counts.stopped = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
                 self._log(
                     f"recording stopped after {self.counts.frames} frames ({self.counts.stopped}); "
                     "control goes on"
                 )
         writer.close()
+
+
+def _check(episode: RecordedEpisode) -> None:
+    try:
+        if not episode.info.state_names:
+            raise ValueError("it has no state")
+        episode.facts(dict.fromkeys(episode.info.cameras, (1, 1)))  # the pictures' size is not known yet
+    except ValueError as error:
+        raise UsageError(f"the robot {episode.info.name!r} cannot be recorded: {error}") from None
 
 
 def _places(seconds: float, episode: RecordedEpisode) -> int:

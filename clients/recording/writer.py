@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clients.lerobot_v3 import DatasetFacts
 from clients.recording.journal import JournalWriter
 from clients.recording.messages import Ending, Frame, RecordingCounts
 
@@ -51,16 +50,7 @@ class PartWriter:
 
     def _open(self, frame: Frame) -> JournalWriter:
         episode = frame.episode
-        facts = DatasetFacts(
-            cameras=frame.sizes,
-            state_names=episode.info.state_names,
-            action_names=episode.info.action_names,
-            fps=episode.rate_hz / episode.every,
-            control_rate_hz=episode.rate_hz,
-            actions_per_frame=episode.every,
-            robot_type=episode.info.name,
-            free=episode.robot,
-        )
+        facts = episode.facts(frame.sizes)
         extra = {**episode.extra, "part": self._part, "first_period": frame.frame.period}
         about = {"facts": facts.to_info(), "instruction": episode.instruction, "extra": extra}
         self._counts.parts += 1

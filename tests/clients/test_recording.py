@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import queue
 import resource
 import signal
@@ -19,7 +20,7 @@ import pytest
 
 import tinyvla
 from clients.inprocess import InProcessClient
-from clients.lerobot_v3 import LeRobotDataset, decode_rgb
+from clients.lerobot_v3 import EpisodeArrays, LeRobotDataset, decode_rgb
 from clients.receiver import EpisodeOutcome, Receiver, ReceiverSettings
 from clients.recording import Recorder, writer
 from clients.recording.camera import RecordingCamera
@@ -218,6 +219,72 @@ def test_a_camera_that_is_missing_for_once_costs_that_frame_alone(tmp_path, line
     parts = list(LeRobotDataset(tmp_path).episodes())
     assert [part.extra["first_period"] for part in parts] == [0, 28]
     assert all(set(part.images) == {"corner4", "corner"} for part in parts)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_picture_of_another_size_costs_that_frame_alone(tmp_path, lines):
+    class Resized(CountingRobot):
+        def look_later(self):
+            look, size = super().look_later(), 32 if len(self.commands) == 24 else 16
+            return lambda: replace(look(), images={"corner4": np.zeros((size, size, 3), np.uint8)})
+
+    with Recorder(tmp_path, SPEC, lines.append) as recorder:
+        drive(TappedRobot(Resized(), [recorder]), 80)
+        recorder.ended(outcome())
+    assert recorder.counts.unusable == 1
+    assert "{'corner4': (32, 32)}" in lines.told("a frame is left out")
+    parts = list(LeRobotDataset(tmp_path).episodes())
+    assert [(part.extra["first_period"], len(part)) for part in parts] == [(0, 6), (28, 13)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"cameras": ("wrist/left",)}, "may not contain '/'"), ({"state_names": ()}, "no state")],
+    ids=["camera", "state"],
+)
+def test_a_robot_that_no_dataset_can_hold_is_refused_before_it_is_driven(tmp_path, lines, changes, told):
+    robot = CountingRobot()
+    robot.info = replace(robot.info, **changes)
+    with Recorder(tmp_path, SPEC, lines.append) as recorder, pytest.raises(UsageError, match=told):
+        TappedRobot(robot, [recorder]).reset(0)
+    assert lines == ["recording: nothing was recorded"]
+
+
+@pytest.mark.usefixtures("patient")
+def test_whatever_stops_the_writer_is_told(tmp_path, lines, monkeypatch):
+    def broken(self: writer.PartWriter, frame: Frame) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(writer.PartWriter, "add", broken)
+    with Recorder(tmp_path, SPEC, lines.append) as recorder:
+        drive(TappedRobot(CountingRobot(), [recorder]), 16)
+        recorder.ended(outcome())
+    assert "ValueError: no such thing" in lines.told("recording stopped")
+    assert recorder.counts.shown() == "stopped"
+    assert lines[-1] == "recording: nothing was recorded"
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("usable", [0, 1])
+def test_an_episode_that_is_left_out_decides_nothing_for_the_others(tmp_path, lines, monkeypatch, usable):
+    finishing = importlib.import_module("clients.recording.finish")  # the package has a function of that name
+    stage = finishing.stage_episode
+
+    def staged(root: Path, key: str, episode: EpisodeArrays) -> Path:
+        if key >= f"{2 - usable:06d}":
+            return stage(root, key, episode)
+        raise ValueError("unreadable")
+
+    monkeypatch.setattr(finishing, "stage_episode", staged)
+    with Recorder(tmp_path, SPEC, lines.append) as recorder:
+        for dimensions in (3, 4):
+            drive(TappedRobot(CountingRobot(action_dim=dimensions), [recorder]), 16)
+            recorder.ended(outcome())
+    assert len(list(tmp_path.glob(".journals/*.left-out"))) == 2 - usable
+    if usable:
+        assert LeRobotDataset(tmp_path).num_episodes == 1
+    else:
+        assert lines[-1] == "recording: nothing was recorded"
 
 
 def test_a_mark_that_was_skipped_ends_the_frame_before_it():
