@@ -89,19 +89,24 @@ def _newton(design: np.ndarray, counts: Counts) -> np.ndarray:
 def scatter(counts: Counts, fit: Fit) -> float:
     """Standard deviation, in log odds, of checkpoints [N] about the curve, beyond the chance of their episodes.
 
-    By moments: a checkpoint's squared Pearson residual has the mean 1 + (n - 1) p (1 - p) times the variance.
+    By moments (Williams, 1982): a checkpoint's squared Pearson residual has the mean 1 + (n - 1) p (1 - p) times the
+    variance, less the share by which the checkpoint pulls the curve to itself.
     """
     rate, n = fit.rate(counts.loss), counts.episodes
     chance = n * rate * (1 - rate)
-    excess = ((counts.successes - n * rate) ** 2 / chance).sum() - (len(n) - 2)
-    return float(np.sqrt(max(0.0, excess / max(1e-12, ((n - 1) * rate * (1 - rate)).sum()))))
+    z = (np.log(counts.loss) - fit.center) / fit.scale
+    design = np.stack([np.ones_like(z), z], -1)
+    inverse = np.linalg.pinv(np.einsum("nk,n,nj->kj", design, chance, design))
+    free = 1 - chance * np.einsum("nk,kj,nj->n", design, inverse, design)
+    excess = ((counts.successes - n * rate) ** 2 / chance).sum() - free.sum()
+    return float(np.sqrt(max(0.0, excess / max(1e-12, (free * (n - 1) * rate * (1 - rate)).sum()))))
 
 
 def _likely_rates(counts: Counts, loss: np.ndarray, seed: int) -> np.ndarray:
     """[400, len(loss)]: rates that checkpoints of these losses may have.
 
     The curve is fitted to resampled checkpoints, whose episodes are drawn anew; a checkpoint is as far off the curve as
-    those are that were measured.
+    those are that were measured, and a few checkpoints know that but roughly: hence Student's t.
     """
     rng = np.random.default_rng(seed)
     chosen = counts[rng.integers(len(counts.loss), size=(_RESAMPLES, len(counts.loss)))]
@@ -109,7 +114,7 @@ def _likely_rates(counts: Counts, loss: np.ndarray, seed: int) -> np.ndarray:
         chosen.episodes + 1
     )  # 20 of 20 does not mean that no episode fails
     drawn = rng.binomial(chosen.episodes.astype(int), smoothed).astype(float)
-    offsets = rng.normal(0.0, scatter(counts, fit_logistic(counts)), _RESAMPLES)
+    offsets = scatter(counts, fit_logistic(counts)) * rng.standard_t(max(1, len(counts.loss) - 2), _RESAMPLES)
     return fit_logistic(Counts(chosen.loss, drawn, chosen.episodes)).rate(loss, offsets)
 
 
