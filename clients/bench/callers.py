@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import zmq
 
-from clients.bench.cases import Case
+from clients.bench.cases import Case, Door
 from clients.client_options import ClientOptions
 from clients.connect import connect
 from clients.retry import NEVER
@@ -20,13 +20,14 @@ from service.wire import json_codec, multipart_codec, zmq_frames
 from service.wire.messages import ActRequest
 
 TIMEOUT_S = 30.0
+_OPENPI = "the openpi door is measured with openpi's own client; pip install --no-deps openpi-client"
 
 
 class Caller(Protocol):
     """Made connected; not thread-safe."""
 
     def call(self) -> None:
-        """One observation in, one chunk out; raises `TinyVLAError` or what the client raises."""
+        """One observation in, one chunk out; raises `TinyVLAError`, or `ConnectionError` when no answer came."""
         ...
 
     def close(self) -> None:
@@ -42,11 +43,22 @@ class _Calls:
     close: Callable[[], None]
 
 
+def missing_client(door: Door) -> str | None:
+    """What to install before a door can be asked; None where nothing is missing."""
+    if door == "openpi":
+        try:
+            import openpi_client.websocket_client_policy  # noqa: F401
+        except ImportError:
+            return _OPENPI
+    return None
+
+
 def open_caller(case: Case, url: str, token: str | None, observation: Observation) -> Caller:
     """The caller of a case's door at `url`.
 
     Raises:
         UsageError: what it needs is not installed.
+        ConnectionError: the server cannot be reached, where its door is connected to at once.
     """
     if case.door in ("zmq", "http-msgpack"):
         return _own_client(case, url, token, observation)
@@ -84,7 +96,10 @@ def _plain_http(case: Case, url: str, token: str | None, observation: Observatio
 
     def call() -> None:
         content, media = body()
-        response = client.post("/act", content=content, headers={"Content-Type": media})
+        try:
+            response = client.post("/act", content=content, headers={"Content-Type": media})
+        except httpx.TransportError as error:
+            raise ConnectionError(f"{url}: {error or type(error).__name__}") from None
         if not response.is_success:
             raise json_codec.decode_error(response.content)
         json_codec.decode_reply(response.content)
@@ -98,33 +113,55 @@ def _bare_dealer(url: str, observation: Observation) -> Caller:
     context = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
+    for direction in (zmq.SNDTIMEO, zmq.RCVTIMEO):
+        socket.setsockopt(direction, round(TIMEOUT_S * 1e3))
     socket.connect(url)
 
     def call() -> None:
-        socket.send_multipart(frames)
-        socket.recv_multipart(copy=False)
+        try:
+            socket.send_multipart(frames)
+            socket.recv_multipart(copy=False)
+        except zmq.Again:
+            raise ConnectionError(f"{url} did not answer in time") from None
 
     return _Calls(call, lambda: context.destroy(linger=0))
 
 
 def _openpi(url: str, token: str | None, observation: Observation) -> Caller:
-    try:
-        from openpi_client.websocket_client_policy import WebsocketClientPolicy
-    except ImportError:
-        raise UsageError(
-            "the openpi door is measured with openpi's own client; pip install --no-deps openpi-client"
-        ) from None
-    client = WebsocketClientPolicy(f"ws://{urlsplit(url).netloc}", api_key=token)
+    if missing_client("openpi"):
+        raise UsageError(_OPENPI)
+    from openpi_client.websocket_client_policy import WebsocketClientPolicy
+    from websockets.exceptions import WebSocketException
+
     asked = {
         **{f"observation/{name}": image for name, image in observation.images.items()},
         "observation/state": observation.state,
         "prompt": observation.instruction,
     }
 
+    def connected() -> WebsocketClientPolicy:
+        try:
+            return WebsocketClientPolicy(f"ws://{urlsplit(url).netloc}", api_key=token)
+        except (WebSocketException, OSError) as error:
+            raise ConnectionError(f"{url}: {error}") from None
+
+    client: WebsocketClientPolicy | None = connected()
+
+    def close() -> None:
+        nonlocal client
+        if client is not None:
+            client._ws.close()
+        client = None
+
     def call() -> None:
+        nonlocal client
+        client = client or connected()
         try:
             client.infer(asked)
         except RuntimeError as error:  # how that client tells what the server refused
             raise TinyVLAError("internal", str(error)[:300]) from None
+        except (WebSocketException, OSError) as error:  # it does not connect anew by itself
+            close()
+            raise ConnectionError(f"{url}: {error}") from None
 
-    return _Calls(call, client._ws.close)
+    return _Calls(call, close)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from clients.bench.cases import Measurement
+from clients.bench.callers import missing_client
+from clients.bench.cases import DOORS, Measurement
 from clients.bench.chart import write_chart
 from clients.bench.measure import measure
 from clients.bench.report import print_table, write_json
@@ -20,10 +21,11 @@ _WIDTH = 150  # of a table that goes into a file
 
 
 def main(argv: list[str]) -> int:
-    """0 when every case was measured.
+    """0 when every case was measured, 1 when some were.
 
     Raises:
-        UsageError: flags that make no sense, a server that does not start or answer, a client that is not installed.
+        UsageError: flags that make no sense, a server that does not start or answer, a client that is not installed,
+            or not one case that could be measured.
     """
     if not argv or argv[0] != "serve":
         raise UsageError("there is: tinyvla bench serve; its flags: tinyvla bench serve --help")
@@ -35,7 +37,8 @@ def run(settings: BenchSettings) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
-    cases, measured = settings.cases(), list[Measurement]()
+    settings = _with_doors(settings, console)
+    cases, measured, failed = settings.cases(), list[Measurement](), list[str]()
     with servers(settings) as addresses:
         client = connect(addresses.http, settings.token)
         try:
@@ -46,7 +49,15 @@ def run(settings: BenchSettings) -> int:
             client.close()
         for number, case in enumerate(cases, 1):
             console.print(f"{number}/{len(cases)} {case}")
-            measured.append(measure(case, addresses, settings.token, spec, settings.seconds, settings.warmup))
+            try:
+                one = measure(case, addresses, settings.token, spec, settings.seconds, settings.warmup)
+            except UsageError as error:  # what the other cases tell is not lost
+                console.print(f"not measured: {error}")
+                failed.append(str(error))
+            else:
+                measured.append(one)
+    if not measured:
+        raise UsageError(f"not one case could be measured: {failed[0]}")
     print_table(console, measured)
     shown = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(settings).items()}
     del shown["token"]
@@ -58,4 +69,14 @@ def run(settings: BenchSettings) -> int:
     except ImportError as error:
         console.print(f"no picture: {error}; pip install 'tinyvla[sim]' brings matplotlib")
     console.print(f"{written} in {settings.out}")
-    return 0
+    return 1 if failed else 0
+
+
+def _with_doors(settings: BenchSettings, console: Console) -> BenchSettings:
+    """With the doors named: known before anything is measured, as a client that is missing is found out late."""
+    missing = {door: said for door in settings.doors or DOORS if (said := missing_client(door)) is not None}
+    for said in missing.values():
+        if settings.doors:
+            raise UsageError(said)
+        console.print(f"left out: {said}")
+    return replace(settings, doors=tuple(door for door in settings.doors or DOORS if door not in missing))

@@ -24,12 +24,10 @@ class GrootCaller:
     """
 
     def __init__(self, url: str, token: str | None, observation: Observation, timeout_s: float) -> None:
-        self._context = zmq.Context()
-        self._socket: zmq.Socket = self._context.socket(zmq.REQ)
-        self._socket.setsockopt(zmq.RCVTIMEO, round(timeout_s * 1e3))
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.connect(url)
+        self._url, self._timeout_ms = url, round(timeout_s * 1e3)
         self._token, self._observation = token, observation
+        self._context = zmq.Context()
+        self._socket = self._connected()
 
     def call(self) -> None:
         """See `callers.Caller`."""
@@ -42,8 +40,7 @@ class GrootCaller:
         message: dict[str, object] = {"endpoint": "get_action", "data": {"observation": asked}}
         if self._token is not None:
             message["api_token"] = self._token
-        self._socket.send(msgpack.packb(message))
-        answer = msgpack.unpackb(self._socket.recv())
+        answer = msgpack.unpackb(self._answered(msgpack.packb(message)))
         if isinstance(answer, Mapping) and "error" in answer:
             raise TinyVLAError("internal", str(answer["error"])[:300])
         for form in answer[0].values():
@@ -52,6 +49,24 @@ class GrootCaller:
     def close(self) -> None:
         """See `callers.Caller`."""
         self._context.destroy(linger=0)
+
+    def _connected(self) -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self._context.socket(zmq.REQ)
+        for direction in (zmq.SNDTIMEO, zmq.RCVTIMEO):
+            socket.setsockopt(direction, self._timeout_ms)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(self._url)
+        return socket
+
+    def _answered(self, message: bytes) -> bytes:
+        try:
+            self._socket.send(message)
+            return self._socket.recv()
+        except zmq.Again:
+            # A REQ socket whose answer never came sends nothing more.
+            self._socket.close()
+            self._socket = self._connected()
+            raise ConnectionError(f"{self._url} did not answer in time") from None
 
 
 def _saved(array: np.ndarray) -> dict[str, object]:

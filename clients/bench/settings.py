@@ -22,8 +22,8 @@ class BenchSettings:
     observation in memory to the actions in memory. The ZeroMQ and openpi doors are measured beside bare servers.
     """
 
-    doors: tuple[Door, ...] = DOORS
-    """Which doors."""
+    doors: tuple[Door, ...] = ()
+    """Which doors; default all whose client is installed."""
     sizes: tuple[str, ...] = ("224x224",)
     """Widths and heights of the images, such as 224x224 1280x720."""
     encodings: tuple[ImageFormat, ...] = ("raw",)
@@ -55,7 +55,9 @@ class BenchSettings:
 
     def cases(self) -> list[Case]:
         """What is measured, in order; raises `UsageError` when nothing is."""
-        cases = cases_of(self.doors, self.encodings, [_size(s) for s in self.sizes], self.clients, self.rates)
+        cases = cases_of(
+            self.doors or DOORS, self.encodings, [_size(s) for s in self.sizes], self.clients, self.rates
+        )
         if self.server is not None:
             reached = {"zmq": self.zmq, "groot": self.groot}
             cases = [case for case in cases if reached.get(case.door, self.server) is not None]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 
+import msgpack
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from clients.bench.callers import open_caller
-from clients.bench.cases import DOORS, Case, Door
+from clients.bench.cases import DOORS, Case, Door, Reference
 from clients.bench.observation import bench_observation
 from policy.errors import TinyVLAError
 from policy.null import NullPolicy, null_spec
@@ -56,6 +60,44 @@ def test_a_refusal_is_an_error(server: RunningServer, door: Door) -> None:
     case = Case(door, "jpeg" if door == "http-multipart" else "raw", 32, 24, 1, 0.0)
     caller = open_caller(case, url(server, door), "wrong", bench_observation(SPEC, 32, 24))
     with pytest.raises(TinyVLAError):
+        caller.call()
+    caller.close()
+
+
+@pytest.mark.parametrize("door", ["zmq", "http-msgpack", "http-json", "http-multipart", "groot", "zmq-chunk"])
+def test_a_server_that_says_nothing_is_no_answer_every_time(
+    monkeypatch: pytest.MonkeyPatch, door: Door | Reference
+) -> None:
+    monkeypatch.setattr("clients.bench.callers.TIMEOUT_S", 0.1)
+    case = Case(door, "jpeg" if door == "http-multipart" else "raw", 32, 24, 1, 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        scheme = "http" if door.startswith("http") else "tcp"
+        there = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        caller = open_caller(case, there, None, bench_observation(SPEC, 32, 24))
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                caller.call()
+        caller.close()
+
+
+def test_a_websocket_that_the_server_closes_is_no_answer_and_opened_anew() -> None:
+    greeted: list[int] = []
+
+    def greet_and_close(connection: ServerConnection) -> None:
+        greeted.append(1)
+        connection.send(msgpack.packb({}))
+
+    with serve(greet_and_close, "127.0.0.1", 0) as closing:
+        threading.Thread(target=closing.serve_forever, daemon=True).start()
+        there = f"http://127.0.0.1:{closing.socket.getsockname()[1]}"
+        case = Case("openpi", "raw", 32, 24, 1, 0.0)
+        caller = open_caller(case, there, None, bench_observation(SPEC, 32, 24))
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                caller.call()
+        closing.shutdown()
+    assert len(greeted) == 2
+    with pytest.raises(ConnectionError):
         caller.call()
     caller.close()
 

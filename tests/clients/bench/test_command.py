@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from clients.bench.cases import Case, Measurement
 from clients.bench.command import main
 from policy.errors import UsageError
 from policy.null import NullPolicy
@@ -43,6 +45,45 @@ def test_it_measures_a_server_that_runs_already_and_writes_no_token(tmp_path: Pa
     assert row["calls"] > 0
     assert row["health_p99_ms"] is None or row["health_p99_ms"] > 0
     assert "s3cret" not in written
+
+
+@pytest.fixture
+def http_json_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is really measured."""
+
+    def measure(case: Case, *how: object) -> Measurement:
+        if case.door == "http-json":
+            raise UsageError("a client of the benchmark failed: killed")
+        return Measurement(case, 1.0, 100, {}, 1.0, 2.0, 3.0, 9.0, 100.0, 0.5)
+
+    monkeypatch.setattr("clients.bench.command.measure", measure)
+
+
+@pytest.mark.usefixtures("http_json_fails")
+def test_a_case_that_fails_costs_no_other(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with RunningServer(NullPolicy) as server:
+        there = ["--server", server.http_url, "--out", str(tmp_path), "--doors"]
+        assert main(["serve", *there, "http-json", "http-msgpack"]) == 1
+        [row] = json.loads((tmp_path / "bench.json").read_text())["measured"]
+        assert row["case"]["door"] == "http-msgpack"
+        assert "not measured: a client of the benchmark failed: killed" in capfd.readouterr().out
+        with pytest.raises(UsageError, match="not one case.*killed"):
+            main(["serve", *there, "http-json"])
+
+
+@pytest.mark.usefixtures("http_json_fails")
+def test_without_openpi_s_client_its_door_is_left_out_unless_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpi_client", None)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="openpi-client"):
+        main(["serve", "--doors", "http-msgpack", "openpi", "--out", str(tmp_path)])
+    with RunningServer(NullPolicy) as server:
+        main(["serve", "--server", server.http_url, "--out", str(tmp_path)])
+    doors = {row["case"]["door"] for row in json.loads((tmp_path / "bench.json").read_text())["measured"]}
+    assert "http-msgpack" in doors
+    assert not doors & {"openpi", "echo", "echo-chunk"}
+    assert "left out: the openpi door" in capfd.readouterr().out
 
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
