@@ -67,7 +67,7 @@ def test_a_case_that_fails_costs_no_other(tmp_path: Path, capfd: pytest.CaptureF
         [row] = json.loads((tmp_path / "bench.json").read_text())["measured"]
         assert row["case"]["door"] == "http-msgpack"
         assert "not measured: a client of the benchmark failed: killed" in capfd.readouterr().out
-        with pytest.raises(UsageError, match="not one case.*killed"):
+        with pytest.raises(UsageError, match=r"not one case.*killed"):
             main(["serve", *there, "http-json"])
 
 
