@@ -42,11 +42,17 @@ class RecordingCamera:
         self._told = False
 
     def take(self, mark: Mark) -> Frame | None:
-        """The frame that this mark completes, if its own instant was seen and no mark is missing between."""
+        """The frame that this mark completes, if its own instant was seen and no mark is missing between.
+
+        What was seen and is completed by none is counted: nobody knows its commands.
+        """
         seen, self._seen = self._seen, None
         if mark.look is not None:
             self._seen = self._look(mark)
-        if seen is None or not _follows(mark, seen.mark):
+        if seen is None or mark.episode is not seen.mark.episode:
+            return None
+        if not _follows(mark, seen.mark):
+            self._counts.unusable += 1
             return None
         state = np.asarray(seen.observation.state, np.float32)
         sensors = {
@@ -105,8 +111,8 @@ def _wrong_with(
 
 
 def _follows(mark: Mark, before: Mark) -> bool:
-    """The very next frame of the same episode, and at its time: a real robot moves on while control is held up."""
+    """The episode's very next frame, and at its time: a real robot moves on while control is held up."""
     episode = mark.episode
-    if episode is not before.episode or mark.period != before.period + episode.every:
+    if mark.period != before.period + episode.every:
         return False
     return not mark.live or mark.at - before.at < 2 * episode.frame_s

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from clients.lerobot_v3 import (
 )
 from clients.lerobot_v3.atomic import writable
 from clients.lerobot_v3.layout import JOURNALS_DIR, STAGING_DIR
-from clients.recording.journal import Journal, read_journal
+from clients.recording.journal import Journal, read_ending, read_journal
 from policy.errors import UsageError
 
 LEFT_OUT = ".left-out"
@@ -34,7 +34,7 @@ class Finished:
 
     episodes: int  # of the dataset; an episode with gaps is several
     frames: int
-    cut_off: int  # episodes among them that were not brought to their end
+    cut_off: int  # episodes among them whose end was not recorded
     left_out: int  # journals that hold no frame, or another robot's or rate's than the first
 
 
@@ -88,7 +88,9 @@ def _build(root: Path, log: Callable[[str], None]) -> Finished:
     keys: list[str] = []
     frames = cut_off = left_out = 0
     staged = staged_keys(root)
+    endings = _endings(root)
     for path in journals(root):
+        ending = endings[_episode_of(path)]
         try:
             journal = read_journal(path)
             if not journal.frames:
@@ -100,7 +102,7 @@ def _build(root: Path, log: Callable[[str], None]) -> Finished:
                     f"they differ in {', '.join(_differing(own, facts))}"
                 )
             if path.stem not in staged:
-                stage_episode(root, path.stem, _arrays(journal, own))
+                stage_episode(root, path.stem, _arrays(journal, own, ending))
             facts = own  # from here on: one that is left out must not decide for the others
         except (UsageError, ValueError, LookupError) as error:  # the last: frames of other cameras or sensors
             if isinstance(error.__cause__, OSError):  # the disk's fault, not the journal's
@@ -111,7 +113,7 @@ def _build(root: Path, log: Callable[[str], None]) -> Finished:
             continue
         keys.append(path.stem)
         frames += len(journal.frames)
-        cut_off += journal.ending is None
+        cut_off += ending is None
     if facts is None:
         log("recording: nothing was recorded")
         return Finished(0, 0, 0, left_out)
@@ -123,6 +125,17 @@ def _build(root: Path, log: Callable[[str], None]) -> Finished:
     return Finished(len(keys), frames, cut_off, left_out)
 
 
+def _endings(root: Path) -> dict[str, Mapping[str, Any] | None]:
+    """How each episode ended, None where it was cut off: the last of its parts knows."""
+    last_parts = {_episode_of(path): path for path in journals(root)}
+    return {episode: read_ending(path) for episode, path in last_parts.items()}
+
+
+def _episode_of(path: Path) -> str:
+    """Its number, which all its parts have in their names."""
+    return path.stem.partition("-")[0]
+
+
 def _differing(facts: DatasetFacts, others: DatasetFacts) -> list[str]:
     """Names of the facts in which they differ."""
     told, expected = ({**vars(of), **of.free} for of in (facts, others))
@@ -130,9 +143,9 @@ def _differing(facts: DatasetFacts, others: DatasetFacts) -> list[str]:
     return sorted(name for name in names if told.get(name) != expected.get(name))
 
 
-def _arrays(journal: Journal, facts: DatasetFacts) -> EpisodeArrays:
+def _arrays(journal: Journal, facts: DatasetFacts, ending: Mapping[str, Any] | None) -> EpisodeArrays:
     frames = journal.frames
-    ending = journal.ending if journal.ending is not None else {"cut_off": True}
+    ending = {"cut_off": True} if ending is None else ending
     held = np.concatenate([frame.held for frame in frames])
     times = np.array([frame.period - frames[0].period for frame in frames]) / facts.control_rate_hz
     return EpisodeArrays(

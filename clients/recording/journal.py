@@ -42,7 +42,6 @@ class Journal:
 
     about: Mapping[str, Any]  # what the writer said of the episode
     frames: list[JournalFrame]
-    ending: Mapping[str, Any] | None  # None where the episode was cut off
 
 
 class JournalWriter:
@@ -117,14 +116,14 @@ def read_journal(path: Path) -> Journal:
         first = next(records, {})
         if first.get("format") != FORMAT:
             raise UsageError(f"{path}: no journal of a recording, or not one record of it is whole")
-        frames: list[JournalFrame] = []
-        ending = None
-        for record in records:
-            if "ending" in record:
-                ending = record["ending"]
-            else:
-                frames.append(_frame(record))
-    return Journal(first["about"], frames, ending)
+        frames = [_frame(record) for record in records if "ending" not in record]
+    return Journal(first["about"], frames)
+
+
+def read_ending(path: Path) -> Mapping[str, Any] | None:
+    """How the episode ended; None where it was cut off, or went on in another part."""
+    with open(path, "rb") as file:
+        return next((record["ending"] for record in _records(file) if "ending" in record), None)
 
 
 def _records(file: BinaryIO) -> Iterator[dict[str, Any]]:

@@ -91,7 +91,7 @@ class RecordingCounts:
     frames: int = 0  # on disk
     parts: int = 0  # stretches without a gap
     skipped: int = 0  # not looked at: the camera thread was behind
-    unusable: int = 0  # no observation, too late a one, or one that is not finite
+    unusable: int = 0  # no observation, too late or not finite a one, or one whose commands are not known
     dropped: int = 0  # the disk was behind
     stopped: str | None = None  # why nothing is recorded any more
 

@@ -193,6 +193,10 @@ def test_an_observation_that_is_not_finite_ends_a_part_and_the_next_goes_on(tmp_
         first = part.extra["first_period"]
         np.testing.assert_array_equal(rows, commands[first : first + len(rows)])
     assert [len(rows) for rows in recorded] == [24, 4, 44]
+    assert all(
+        part.extra["success"] and "cut_off" not in part.extra for part in parts
+    )  # how the episode ended
+    assert "cut off" not in lines[-1]
 
 
 @pytest.mark.usefixtures("patient")
@@ -291,7 +295,8 @@ def test_a_mark_that_was_skipped_ends_the_frame_before_it():
     """The commands that come with a mark are those of the frame just before it, whichever was looked at last."""
     info = NullRobot().info
     episode = RecordedEpisode(0, info, "go", 80.0, 4, {}, (), {})
-    camera = RecordingCamera(RecordingCounts(), lambda line: None)
+    counts = RecordingCounts()
+    camera = RecordingCamera(counts, lambda line: None)
 
     def mark(
         period: int, of: RecordedEpisode = episode, *, live: bool = False, late_s: float = 0.0
@@ -310,9 +315,12 @@ def test_a_mark_that_was_skipped_ends_the_frame_before_it():
     third = mark(16)
     assert third is not None
     assert third.frame.period == 12
+    assert counts.unusable == 1  # the frame at 4; the one at 8 was counted where it was skipped
     assert mark(20, replace(episode, number=1)) is None  # of another episode
     assert mark(24, live=True) is None
+    assert counts.unusable == 1  # the episode before had ended
     assert mark(28, live=True, late_s=0.2) is None  # a real robot moved on while control was held up
+    assert counts.unusable == 2
 
 
 def test_a_live_camera_that_is_looked_at_too_late_is_not_recorded_as_if_in_time(tmp_path, lines, patient):
