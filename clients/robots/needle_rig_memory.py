@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from clients.robots.needle_rig_buffers import FrameLog, SensorRing, SourceLatch, StateLog
-from clients.robots.needle_rig_clock import ClockOffset
+from clients.robots.needle_rig_clock import STEP_S, ClockOffset
 from clients.robots.needle_rig_contract import CAMERA_RATE_HZ
 from clients.robots.rig_wire import CameraFrame, RobotState, SensorRecords
 
@@ -62,9 +62,11 @@ class RigMemory:
         self.counts: Counter[str] = Counter()
 
     def forget(self, since: float | None = None) -> None:
-        """Start over; pictures and samples from before `since`, on the rig's clock, are not taken in any more."""
+        """Start over and learn the clocks anew; what is from before `since`, on the rig's clock, is not taken in."""
         with self._changed:
             self._since = since
+            for clock in self._clocks.values():
+                clock.learn_anew()
             self._clear_sensor()
             self._states.clear()
             self._handed.clear()
@@ -144,7 +146,7 @@ class RigMemory:
                 self._changed.notify_all()
 
     def missing(self) -> list[str]:
-        """What there is too little of to begin: every view, a robot state, half a sensor buffer where it is needed."""
+        """What there is too little of to begin: each view, robot states, half a sensor buffer where it is needed."""
         with self._changed:
             wanted = [f"no picture of {view}" for view, log in self._frames.items() if log.newest is None]
             if self._states.newest is None:
@@ -152,7 +154,8 @@ class RigMemory:
             have, half = len(self._sensor), self._sensor.capacity // 2
             if self._needs_sensor and have < half:
                 wanted.append(f"{have} of {half} sensor samples")
-            return wanted
+            new = [stream for stream in ("state", *self.views) if not self._clocks[stream].known]
+            return wanted or [f"too few messages of {stream} to know its clock" for stream in new]
 
     def ages(self, now: float) -> dict[str, float]:
         """Stream -> seconds since its newest message was made; infinite where there is none."""
@@ -217,7 +220,7 @@ class RigMemory:
             if believed and clock.steps > steps:
                 self._start_over(stream)
         if not believed:
-            self.bad(stream, "time", "a timestamp far from all others")
+            self.bad(stream, "time", f"more than {STEP_S:g} s late, or a timestamp far from all others")
         return believed
 
     def _is_whole(self) -> bool:

@@ -17,6 +17,7 @@ from PIL import Image
 from clients.observation_guard import ObservationGuard
 from clients.robots.base import Haltable, Reporting, Robot, RobotObservation
 from clients.robots.needle_rig import NeedleRig
+from clients.robots.needle_rig_clock import AGREEING
 from clients.robots.needle_rig_config import DEFAULT_FILE, RigConfig, load_config
 from clients.robots.needle_rig_contract import SENSOR, SENSOR_CHANNELS, SENSOR_WINDOW, rig_spec
 from clients.robots.rig_wire import (
@@ -56,6 +57,7 @@ class SocketRig:
         self.commands: list[Command] = []
         self.status: RigStatus | None = None
         self.silent: set[str] = set()
+        self.ahead = AHEAD
         self.extra: Callable[[], None] = lambda: None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -68,7 +70,7 @@ class SocketRig:
         self._thread.start()
 
     def now(self) -> float:
-        return time.time() + AHEAD
+        return time.time() + self.ahead
 
     def send_picture(self, camera: str, picture: bytes, at: float | None = None) -> None:
         at = self.now() if at is None else at
@@ -88,7 +90,7 @@ class SocketRig:
         self.context.destroy(linger=0)
 
     def _run(self) -> None:
-        picture, sampled, ticks = jpeg(), self.now(), 0
+        picture, sampled, ticks = jpeg(), time.time(), 0
         while not self._stop.wait(0.01):
             ticks += 1
             while self.puller.poll(0):
@@ -99,10 +101,10 @@ class SocketRig:
                 )
             if self.status is not None:
                 self.publisher.send_multipart(encode_status(self.status))
-            due = int((self.now() - sampled) * 650)
+            due = int((time.time() - sampled) * 650)
             while due >= 13:
                 if "sensor" not in self.silent:
-                    self.send_samples(sampled + np.arange(13) / 650)
+                    self.send_samples(sampled + self.ahead + np.arange(13) / 650)
                 sampled, due = sampled + 13 / 650, due - 13
             if ticks % 20 == 0:
                 for camera in self.cameras:
@@ -228,6 +230,22 @@ def test_the_arm_holds_while_a_stream_is_stale_and_goes_on_after(
     held = driver.held_steps
     driver.act(forward)
     assert driver.held_steps == held
+
+
+def test_the_arm_holds_while_everything_seems_late_and_moves_after_the_next_start(
+    rig: SocketRig, driver: NeedleRig
+) -> None:
+    driver.reset(0)
+    rig.ahead -= 100.0  # messages that are late by that much say the same
+    until(lambda: counts(driver).get("view5: time", 0) > 2 * AGREEING)
+    forward = np.full(6, 0.05, np.float32)
+    driver.act(forward)
+    assert driver.held_steps == 1
+    assert driver.observe() is None
+    driver.reset(0)
+    until(lambda: driver.observe() is not None)
+    driver.act(forward)
+    assert driver.held_steps == 0
 
 
 def test_without_a_sensor_the_arm_moves_only_where_that_was_configured(rig: SocketRig) -> None:

@@ -90,6 +90,9 @@ def test_nothing_is_ready_before_every_view_and_half_a_buffer(memory: Told) -> N
     assert len(told.missing()) == 4
     told.run(0.5)
     assert told.missing() == [f"{sum(1 for _ in range(-130, 345, 13)) * 13} of 650 sensor samples"]
+    for k in range(345, 800, 13):
+        told.samples(k)
+    assert told.missing() == [f"too few messages of {view} to know its clock" for view in VIEWS]
     told.run(2.0, views=("view1",))
     assert Told().instant() is None
     assert not memory.missing()
@@ -134,14 +137,40 @@ def test_each_kind_of_fault_is_told_once_and_counted_always(memory: Told) -> Non
     assert len([line for line in memory.lines if "truncated" in line]) == 1
 
 
-def test_a_rig_whose_clock_is_set_goes_on_after_a_few_messages(memory: Told) -> None:
-    for k in range(1, 12):
-        now = 2.0 + k / 5
-        frame = CameraFrame("view1", now - 100.0, b"", now - 99.98)
-        if memory.take_frame("view1", frame, now + 0.025):
-            memory.take_picture("view1", frame, PICTURE)
-    assert memory.ages(4.3)["view1"] == pytest.approx(0.1, abs=0.02)
+def say(memory: Told, ahead: float, first: int = 1, until: int = 12) -> float:
+    """Pictures of view1, every 0.2 s after 2 s, of a rig `ahead` of us; the local time after the last."""
+    for k in range(first, until):
+        memory.picture("view1", 2.0 + k / 5, rig=2.0 + k / 5 + ahead)
+    return 2.0 + (until - 1) / 5 + 0.1
+
+
+def test_a_rig_whose_clock_is_set_forward_goes_on_after_a_few_messages(memory: Told) -> None:
+    now = say(memory, AHEAD + 100.0)
+    assert memory.ages(now)["view1"] == pytest.approx(0.1, abs=0.02)
     assert memory.report()["clocks_set"] == {"view1": 1}
+
+
+def test_a_rig_whose_clock_is_set_back_is_not_believed_before_the_next_start(memory: Told) -> None:
+    now = say(memory, AHEAD - 100.0)
+    assert memory.ages(now)["view1"] == pytest.approx(now - 2.0, abs=0.02)
+    assert memory.report()["clocks_set"] == {}
+    memory.forget()
+    now = say(memory, AHEAD - 100.0, 12, 14)
+    assert memory.ages(now)["view1"] == pytest.approx(0.1, abs=0.02)
+
+
+def test_what_arrives_late_and_stays_late_is_as_old_as_it_is(memory: Told) -> None:
+    late = 3.0
+    for k in range(1, 500):
+        made = 2.04 + k / 100
+        state = RobotState(made + AHEAD, made + AHEAD, 0.0, (0,) * 6, (0,) * 6)
+        memory.take_state(state, made + late)
+        if k % 20 == 0:
+            memory.picture("view1", made, latency=late)
+        ages = memory.ages(made + late)
+        assert ages["state"] >= late
+        assert ages["view1"] >= late
+    assert memory.counts["state: time"] == 499
 
 
 def test_a_second_sender_is_told_apart_and_dropped(memory: Told) -> None:

@@ -6,10 +6,12 @@ from bisect import bisect_left
 
 import numpy as np
 
-from clients.robots.needle_rig_clock import STEP_S, WINDOW_S
+from clients.robots.needle_rig_clock import STEP_S
 
 # Streams that a recorder starts and stops together begin and end this close to each other on one clock.
 TOGETHER_S = 0.25
+# An offset is told from stretches this long: enough messages for one that was not late, too short to drift far.
+STRETCH_S = 10.0
 
 
 def ascending(times: np.ndarray) -> np.ndarray:
@@ -41,13 +43,13 @@ def ascending(times: np.ndarray) -> np.ndarray:
 def offsets_to_receiver(sent: np.ndarray, received: np.ndarray) -> np.ndarray:
     """float64 [N]: seconds to add to the sender's times; NaN where a message's times are far from all others'.
 
-    As in the driver, messages are only ever late, so the smallest difference of ten seconds is the offset; between
+    Messages are only ever late, so the smallest difference of ten seconds is the offset; between
     the middles of those stretches it is interpolated, so that a drift is followed.
     """
     difference = received - sent
     offsets = np.full(len(sent), np.nan)
     believed = np.abs(difference - np.median(difference)) <= STEP_S
-    stretch = np.floor((received[believed] - received[believed].min()) / WINDOW_S).astype(np.int64)
+    stretch = np.floor((received[believed] - received[believed].min()) / STRETCH_S).astype(np.int64)
     middles, least = [], []
     for number in np.unique(stretch):
         chosen = stretch == number
