@@ -14,16 +14,18 @@ class Measurements:
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._ring = np.zeros(min(capacity, 256), np.float64)
+        self._added = 0  # to the ring; `count` and the others know of values that never were in it
         self.count = 0
         self.total = 0.0
         self.maximum = float("-inf")
 
     def add(self, value: float) -> None:
         """Add one value."""
-        place = self.count % self._capacity
+        place = self._added % self._capacity
         if place >= len(self._ring):
             self._ring = np.concatenate([self._ring, np.zeros_like(self._ring)])[: self._capacity]
         self._ring[place] = value
+        self._added += 1
         self.count += 1
         self.total += value
         self.maximum = max(self.maximum, value)
@@ -31,17 +33,19 @@ class Measurements:
     @property
     def values(self) -> np.ndarray:
         """The values kept, in no particular order once the ring has wrapped."""
-        return self._ring[: min(self.count, self._capacity)]
+        return self._ring[: min(self._added, self._capacity)]
 
     def newest(self, most: int) -> np.ndarray:
         """At most that many of the newest values, in no particular order."""
-        kept = min(self.count, self._capacity, most)
-        return self._ring[np.arange(self.count - kept, self.count) % self._capacity]
+        kept = min(self._added, self._capacity, most)
+        return self._ring[np.arange(self._added - kept, self._added) % self._capacity]
 
     def merge(self, other: Measurements) -> None:
-        """Add everything another one kept."""
+        """Add what another one measured: for percentiles the values it kept, for the rest all of them."""
+        count, total = self.count + other.count, self.total + other.total
         for value in other.values:
             self.add(float(value))
+        self.count, self.total, self.maximum = count, total, max(self.maximum, other.maximum)
 
     def summary(self) -> dict[str, float] | None:
         """`{count, mean, p50, p95, p99, max}`, or None when nothing was measured."""

@@ -22,5 +22,27 @@ def test_the_newest_values_are_kept_and_the_totals_are_exact(values, capacity):
     assert np.isclose(summary["mean"], np.mean(values), atol=1e-3)
 
 
+@given(
+    st.lists(
+        st.tuples(st.lists(st.floats(-1e3, 1e3), max_size=60), st.integers(1, 40)), min_size=1, max_size=3
+    ),
+    st.integers(1, 100),
+)
+def test_totals_of_several_together_are_exact_however_little_each_kept(parts, capacity):
+    together = Measurements(capacity)
+    for values, kept in parts:
+        part = Measurements(kept)
+        for value in values:
+            part.add(value)
+        together.merge(part)
+    every = [value for values, _ in parts for value in values]
+    kept = [value for values, kept in parts for value in values[-kept:]]
+    assert together.count == len(every)
+    assert together.maximum == max(every, default=float("-inf"))
+    assert np.isclose(together.total, sum(every))
+    assert len(together.values) == len(together.newest(capacity)) == min(len(kept), capacity)
+    assert set(together.values) <= set(kept)
+
+
 def test_nothing_measured_has_no_summary():
     assert Measurements().summary() is None
