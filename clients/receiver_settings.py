@@ -63,8 +63,9 @@ class RunSettings(PolicyFlags):
     """Compute everything and move nothing."""
     inject_delay: float = 0.0
     """Let no reply come earlier than this many milliseconds after its request: what would a slow server do?"""
-    seed: int = 1000
-    """Episode i of a task starts from seed + i."""
+    seed: int | None = None
+    """Episode i of a task starts from seed + i; default 1000, and 1000000 for what is recorded: the needle rig's
+    policies are evaluated on scenes from 1000 on, which none may be trained on."""
     out: Path = Path("runs/realtime")
     """Where report.json, timeline.png and videos go."""
     save_data: Path | None = None
@@ -87,6 +88,13 @@ class RunSettings(PolicyFlags):
         """The tasks, one by one."""
         named = tuple(part.strip() for item in self.task for part in item.split(",") if part.strip())
         return named or (DEFAULT_TASK,)
+
+    @property
+    def first_seed(self) -> int:
+        """What episode 0 starts from."""
+        if self.seed is not None:
+            return self.seed
+        return 1000 if self.save_data is None else 1_000_000
 
 
 def read_settings(argv: Sequence[str]) -> RunSettings:
@@ -140,7 +148,7 @@ def asked_of_receiver(settings: RunSettings, spec: PolicySpec) -> ReceiverSettin
         limits=safety_limits(
             spec, settings.inference_rate, max_change=settings.max_change, file=settings.limits
         ),
-        seed=settings.seed,
+        seed=settings.first_seed,
         samples=settings.samples,
         on_uncertain=settings.on_uncertain,
         uncertainty_threshold=settings.uncertainty_threshold,

@@ -130,7 +130,7 @@ def _run_task(
     for episode in range(settings.episodes):
         if interrupt.is_set():
             return
-        seed = settings.seed + episode
+        seed = settings.first_seed + episode
         onlookers.begin(f"{robot.info.task} {episode + 1}/{settings.episodes}")
         session = f"{robot.info.task}-{seed}-{uuid.uuid4().hex[:8]}"
         outcome = receiver.run_episode(seed, session=session, watcher=onlookers)

@@ -42,7 +42,12 @@ def _write(
     for letter, one, took in zip(LETTERS, trained, latency, strict=True):
         lines.append(
             f"- {letter}: {one.spec.label}, {one.spec.head}, {one.steps or 'unknown'} optimiser steps; inference "
-            f"{took.p50_ms:.1f} ms (median), {took.p95_ms:.1f} ms (95 %), in turns with the other, one thread"
+            f"{took.p50_ms:.1f} ms (median), {took.p95_ms:.1f} ms (95 %), in turns with the other, one thread, "
+            f"{took.runtime}"
+        )
+    if len({took.runtime for took in latency}) > 1:
+        lines.append(
+            "- Their inference times are of different runtimes: give two bundles, or two checkpoints, to compare them."
         )
     lines += ["", verdict(because), "", outcome.table]
     text = "\n".join(lines) + "\n" + "\n".join(map(pairing_markdown, outcome.pairings))

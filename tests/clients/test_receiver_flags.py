@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from clients.realtime_receiver import main
+from clients.receiver_settings import read_settings
 from policy.null import NullPolicy, null_spec
 from service.running import RunningServer
+from trainer.evaluation.settings import EvaluateArgs
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--robot", "null", "--control-rate", "240", "--inference-rate", "20", "--plain"]
@@ -32,6 +34,14 @@ def report(server: RunningServer, out: Path, *flags: str) -> dict[str, Any]:
     assert main(["--server", server.http_url, *QUICK, "--out", str(out), *flags]) == 0
     episode: dict[str, Any] = json.loads((out / "report.json").read_text())["episodes"][0]
     return episode
+
+
+def test_what_is_recorded_lies_far_from_the_scenes_of_evaluations(tmp_path):
+    assert read_settings([]).first_seed == 1000
+    recorded = ["--save-data", str(tmp_path / "data")]
+    evaluated = EvaluateArgs(robot="needle-rig")
+    assert read_settings(recorded).first_seed > evaluated.first_seed + 100_000
+    assert read_settings([*recorded, "--seed", "5"]).first_seed == 5
 
 
 def test_a_limits_file_is_kept_and_its_interventions_reported(server, tmp_path):

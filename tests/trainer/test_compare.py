@@ -141,7 +141,7 @@ def test_what_counts_is_the_batches_of_a_step_however_many_processes_share_them(
         ({"grad_accum": 4}, "batches a step: 1 against 4"),
         ({"processes": 4}, "batches a step: 1 against 4"),
         ({"seed": 1}, "--seed: 0 against 1"),
-        ({"init_from": "runs/x"}, "--init-from: None against runs/x"),
+        ({"init_from": "runs/x"}, "--init-from: None against runs/x; which weights"),
         ({"data": "bb"}, "different data"),
         ({"head": "diffusion"}, "both are diffusion policies"),
         ({"spec": rig_spec(views=("view1",), height=18, width=32)}, "they see other cameras"),
@@ -153,6 +153,13 @@ def test_whatever_else_differs_is_named(tmp_path, change, told) -> None:
     because = unfair_because(one, other)
     assert [told in reason for reason in because] == [True]
     assert verdict(because).startswith("NOT a fair comparison")
+
+
+def test_fine_tuning_from_weights_of_the_same_name_is_not_called_fair(tmp_path) -> None:
+    one = read_training(checkpoint(tmp_path / "one" / "best", init_from="best"))
+    other = read_training(checkpoint(tmp_path / "other" / "best", head="regression", init_from="best"))
+    [reason] = unfair_because(one, other)
+    assert "which weights these were is not recorded" in reason
 
 
 def test_a_policy_that_does_not_say_how_it_was_trained_is_never_called_fair(tmp_path) -> None:
@@ -231,7 +238,9 @@ def two(tmp_path, monkeypatch) -> tuple[Path, Path]:
     film = lambda args, number: Filmed(frames, 5.0, NullPolicy(rig), None)  # type: ignore[arg-type]  # noqa: E731
     monkeypatch.setattr(module, "film_needle_rig", film)
     monkeypatch.setattr(module, "film_metaworld", film)
-    monkeypatch.setattr(module, "measure_latency", lambda *_: [Latency(9.0, 10.0), Latency(1.0, 2.0)])
+    monkeypatch.setattr(
+        module, "measure_latency", lambda *_: [Latency(9.0, 10.0, "eager"), Latency(1.0, 2.0, "onnx")]
+    )
     return checkpoint(tmp_path / "a" / "best"), checkpoint(tmp_path / "b" / "best", head="regression")
 
 

@@ -20,6 +20,7 @@ class Latency:
 
     p50_ms: float
     p95_ms: float
+    runtime: str  # a bundle's is ONNX Runtime where it can be, a checkpoint's eager torch
 
 
 def measure_latency(
@@ -33,6 +34,8 @@ def measure_latency(
             began = time.perf_counter()
             policy.predict([observation], [options])
             mine.append(1e3 * (time.perf_counter() - began))
-    return [
-        Latency(*(round(float(q), 2) for q in np.percentile(mine[_WARM_UP:], (50, 95)))) for mine in taken
-    ]
+    found = []
+    for mine, policy in zip(taken, policies, strict=True):
+        p50, p95 = np.percentile(mine[_WARM_UP:], (50, 95))
+        found.append(Latency(round(float(p50), 2), round(float(p95), 2), policy.runtime))
+    return found

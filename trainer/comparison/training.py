@@ -13,13 +13,13 @@ from trainer.comparison.settings import place_of
 from trainer.settings import with_defaults
 
 # Of the arguments of training these belong to a head, change nothing that is learnt, or are compared in another way:
-# data by hash, the batches of a step over all processes.
+# data and backbone by hash, the batches of a step over all processes.
 _MAY_DIFFER = frozenset(
     {
         "head", "diffusion_timesteps", "prediction_type", "ddim_steps", "temperature", "name", "out", "dataset_dir",
         "preset", "resume", "device", "threads", "save_every", "keep_every", "log_every", "pictures_every", "wandb",
         "evaluate_every", "evaluate_tasks", "evaluate_episodes", "evaluate_workers", "calibration", "fsdp",
-        "feature_cache_gb", "grad_accum",
+        "feature_cache_gb", "grad_accum", "init_from", "backbone",
     }
 )  # fmt: skip
 
@@ -70,6 +70,10 @@ def _hashes(told: Any) -> tuple[str, ...]:
     return tuple(sorted(told.values())) if isinstance(told, dict) else ()
 
 
+def _backbone(spec: PolicySpec) -> str | None:
+    return None if spec.backbone is None else spec.backbone.sha256
+
+
 def unfair_because(first: Trained, second: Trained) -> list[str]:
     """What differs beside the head, in words; nothing for a fair comparison."""
     silent = [
@@ -88,6 +92,11 @@ def unfair_because(first: Trained, second: Trained) -> list[str]:
     for name in sorted((one.keys() | other.keys()) - _MAY_DIFFER):
         if one.get(name) != other.get(name):
             found.append(f"--{name.replace('_', '-')}: {one.get(name)} against {other.get(name)}")
+    began = [arguments.get("init_from") for arguments in (one, other)]
+    if any(began):  # of the weights there is a path at most, or the last part of one
+        found.append(f"--init-from: {began[0]} against {began[1]}; which weights these were is not recorded")
+    if _backbone(first.spec) != _backbone(second.spec):
+        found.append("they see through other backbones")
     if first.batches_per_step != second.batches_per_step:
         found.append(f"batches a step: {first.batches_per_step} against {second.batches_per_step}")
     if _plain(first.network) != _plain(second.network):
