@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from clients.episode_trace import StepRecord
 from clients.receiver import EpisodeOutcome
 from policy.spec import PolicySpec
 
@@ -51,6 +54,15 @@ def write_timeline(path: Path, outcome: EpisodeOutcome, spec: PolicySpec) -> Non
     temporary.replace(path)
 
 
+def held_spans(steps: Iterable[StepRecord], period_s: float) -> list[tuple[float, float]]:
+    """From when to when the robot held, in the records' seconds: one span for all periods in a row.
+
+    A patch for each period, thousands a minute in every row, would take far longer to draw than all the rest.
+    """
+    runs = (list(run) for held, run in groupby(steps, lambda record: record.command is None) if held)
+    return [(run[0].at, run[-1].at + period_s) for run in runs]
+
+
 def _frames(row, outcome: EpisodeOutcome) -> None:
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
@@ -82,9 +94,8 @@ def _action(row, outcome: EpisodeOutcome, spec: PolicySpec, dim: int) -> None:
     start, period = outcome.started_at, 1 / outcome.control_rate_hz
     steps = outcome.trace.steps
     executed = [record for record in steps if record.command is not None]
-    for record in steps:
-        if record.command is None:
-            row.axvspan(record.at - start, record.at - start + period, color=_HELD, linewidth=0)
+    for began, ended in held_spans(steps, period):
+        row.axvspan(began - start, ended - start, color=_HELD, linewidth=0)
     when = {record.step: record.at - start for record in executed}
     last = max(when, default=-1)
     for request in outcome.trace.requests:

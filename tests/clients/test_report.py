@@ -16,7 +16,7 @@ from clients.receiver import EpisodeOutcome, Receiver, ReceiverSettings
 from clients.report import run_report, write_report
 from clients.report_table import print_report
 from clients.robots.null import NullRobot
-from clients.timeline import write_timeline
+from clients.timeline import held_spans, write_timeline
 from policy.null import NullPolicy, null_spec
 
 SPEC = null_spec()
@@ -131,6 +131,18 @@ def test_frames_are_kept_small_and_few():
     assert all(image.shape == (180, 320, 3) for _, image in kept.frames)
     assert all(image.base is None for _, image in kept.frames)  # a view would keep the whole frame
     assert [image[0, 0, 0] for _, image in kept.frames] == [at for at, _ in kept.frames]
+
+
+def test_periods_held_in_a_row_are_one_span_of_the_timeline():
+    command = np.zeros(4, np.float32)
+    steps = [
+        StepRecord(10 + period / 4, None if how == "held" else command, 0, 0, False, True, command)
+        for period, how in enumerate(
+            ["held", "held", "moved", "moved", "held", "moved", "held", "held", "held"]
+        )
+    ]
+    assert held_spans(steps, 0.25) == [(10.0, 10.5), (11.0, 11.25), (11.5, 12.25)]
+    assert held_spans([], 0.25) == []
 
 
 def test_the_timeline_is_a_picture_even_of_an_episode_without_a_reply(lived, tmp_path):
