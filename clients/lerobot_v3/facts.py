@@ -11,6 +11,7 @@ from clients.lerobot_v3.layout import (
     ENVIRONMENT_STATE,
     EXECUTED_ACTION,
     IMAGE_PREFIX,
+    OBSERVATION_PREFIX,
     STATE,
     image_key,
 )
@@ -44,6 +45,8 @@ class DatasetFacts:
     executed_actions: bool = False  # episodes also hold what was executed
     robot_type: str | None = None
     free: Mapping[str, Any] = field(default_factory=dict)  # JSON-able, kept in info.json's "tinyvla"
+    # camera -> its column, in datasets of others where that is not `image_key`
+    image_columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.cameras and not self.state_names:
@@ -63,12 +66,16 @@ class DatasetFacts:
         """A: numbers in one action."""
         return len(self.action_names)
 
+    def column_of(self, camera: str) -> str:
+        """Column of one camera."""
+        return self.image_columns.get(camera, image_key(camera))
+
     def features(self) -> dict[str, dict[str, Any]]:
         """The `features` of info.json: key -> dtype, shape, names."""
         features: dict[str, dict[str, Any]] = {}
         for camera, (height, width) in self.cameras.items():
             names = ["height", "width", "channels"]
-            features[image_key(camera)] = {"dtype": "image", "shape": [height, width, 3], "names": names}
+            features[self.column_of(camera)] = {"dtype": "image", "shape": [height, width, 3], "names": names}
         if self.state_names:
             features[STATE] = _vector(self.state_names)
         if self.environment_state_names:
@@ -110,14 +117,10 @@ class DatasetFacts:
         """
         features: Mapping[str, Any] = info["features"]
         own = dict(info.get("tinyvla") or {})
-        cameras = {
-            key.removeprefix(IMAGE_PREFIX): (int(feature["shape"][0]), int(feature["shape"][1]))
-            for key, feature in features.items()
-            if feature["dtype"] == "image"
-        }
+        columns = _image_columns(features)
         fps = float(info["fps"])
         return cls(
-            cameras=cameras,
+            cameras={camera: _size(features[key]) for camera, key in columns.items()},
             state_names=_names(features, STATE),
             action_names=tuple(own.get("action_names") or _names(features, ACTION)),
             environment_state_names=_names(features, ENVIRONMENT_STATE),
@@ -127,7 +130,24 @@ class DatasetFacts:
             executed_actions=EXECUTED_ACTION in features,
             robot_type=info.get("robot_type"),
             free={key: value for key, value in own.items() if key not in _OWN_KEYS},
+            image_columns={camera: key for camera, key in columns.items() if key != image_key(camera)},
         )
+
+
+def _image_columns(features: Mapping[str, Any]) -> dict[str, str]:
+    """Column of each camera; `observation.image` is that of a camera named `image`."""
+    columns: dict[str, str] = {}
+    for key in (key for key, feature in features.items() if feature["dtype"] == "image"):
+        camera = key.removeprefix(IMAGE_PREFIX).removeprefix(OBSERVATION_PREFIX)
+        if camera in columns:
+            raise ValueError(f"{columns[camera]} and {key} are both of a camera named {camera!r}")
+        columns[camera] = key
+    return columns
+
+
+def _size(feature: Mapping[str, Any]) -> tuple[int, int]:
+    height, width = feature["shape"][:2]
+    return int(height), int(width)
 
 
 def _vector(names: tuple[str, ...]) -> dict[str, Any]:

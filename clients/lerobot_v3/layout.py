@@ -30,6 +30,7 @@ ENVIRONMENT_STATE = "observation.environment_state"
 ACTION = "action"
 EXECUTED_ACTION = "executed_action"
 """Our own feature: what the robot did where that was not what is demonstrated."""
+OBSERVATION_PREFIX = "observation."
 IMAGE_PREFIX = "observation.images."
 VECTOR_COLUMNS = {
     "state": STATE,

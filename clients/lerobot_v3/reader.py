@@ -84,15 +84,15 @@ class LeRobotDataset:
                 raise UsageError(f"{self.root}: no camera {camera!r}; it has {sorted(self.facts.cameras)}")
         features = self.info["features"]
         vectors = [key for key in layout.VECTOR_COLUMNS.values() if key in features]
-        columns = [*map(layout.image_key, wanted), *vectors, "episode_index"]
-        path, table = self._read_rows(row, columns)
+        images = {camera: self.facts.column_of(camera) for camera in wanted}
+        path, table = self._read_rows(row, [*images.values(), *vectors, "episode_index"])
         with readable(path):
             if not np.all(table["episode_index"].to_numpy() == index):
                 raise ValueError(f"rows of episode {index} belong to another episode")
             arrays = {key: read_vectors(table[key]) for key in vectors}
             return EpisodeArrays(
                 task=self.task_of(index),
-                images={camera: read_images(table[layout.image_key(camera)]) for camera in wanted},
+                images={camera: read_images(table[column]) for camera, column in images.items()},
                 state=arrays.get(layout.STATE, np.zeros((len(table), 0), np.float32)),
                 action=arrays[layout.ACTION],
                 environment_state=arrays.get(layout.ENVIRONMENT_STATE),

@@ -265,6 +265,38 @@ def test_a_dataset_of_others_without_our_facts_has_one_action_per_frame(tmp_path
     assert (facts.actions_per_frame, facts.action_dim, facts.control_rate_hz) == (1, 8, 20.0)
 
 
+def named_by_others(root: Path, names: dict[str, str]) -> Path:
+    """The dataset with other column names."""
+    for path in [root / "meta/info.json", root / "meta/stats.json"]:
+        text = path.read_text()
+        for ours, theirs in names.items():
+            text = text.replace(f'"{ours}"', f'"{theirs}"')
+        path.write_text(text)
+    for path in (root / "data").glob("*/*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.rename_columns([names.get(name, name) for name in table.column_names]), path)
+    return root
+
+
+@pytest.mark.parametrize("column", ["observation.image", "image"])
+def test_cameras_whose_columns_others_named_are_read(tmp_path, column):
+    facts = replace(FACTS, cameras={"corner4": (12, 16)})
+    written = make_episode(0, facts=facts)
+    names = {"observation.images.corner4": column}
+    dataset = LeRobotDataset(named_by_others(make_dataset(tmp_path, [written], facts), names))
+    assert dict(dataset.facts.cameras) == {"image": (12, 16)}
+    assert dataset.facts.features() == dataset.info["features"]
+    assert list(dataset.episode(0).images["image"]) == written.images["corner4"]
+    assert dataset.facts.column_of("image") in dataset.stats
+
+
+def test_two_columns_of_one_camera_are_told(tmp_path):
+    names = {"observation.images.corner4": "image", "observation.images.topview": "observation.image"}
+    root = named_by_others(make_dataset(tmp_path, [make_episode(0)]), names)
+    with pytest.raises(UsageError, match="both of a camera named 'image'"):
+        LeRobotDataset(root)
+
+
 def test_progress_counts_every_episode(tmp_path):
     seen: list[tuple[int, int]] = []
     make_dataset(tmp_path, [make_episode(s) for s in range(3)], progress=lambda *now: seen.append(now))

@@ -33,7 +33,7 @@ def _nearer_reversed(found: np.ndarray, told: np.ndarray) -> bool:
 
 def _by_recorder(dataset: LeRobotDataset, found: list[np.ndarray]) -> str | None:
     for camera, colour in zip(dataset.facts.cameras, found, strict=True):
-        stats = dataset.stats.get(f"observation.images.{camera}")
+        stats = dataset.stats.get(dataset.facts.column_of(camera))
         if stats is not None and _nearer_reversed(colour, np.asarray(stats["mean"]).reshape(3)):
             return f"{camera}'s mean colours are those in meta/stats.json in reverse"
     return None
