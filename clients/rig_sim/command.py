@@ -71,6 +71,17 @@ def rig_parameters(args: RigSimArgs) -> RigParameters:
     return dataclasses.replace(parameters, cameras=cameras)
 
 
+def _addresses(args: RigSimArgs) -> RigAddresses:
+    # The rig binds two of its ports, where 0 takes a free one; to the others it sends.
+    for name, lowest in (("camera", 1), ("state", 0), ("sensor", 1), ("command", 0)):
+        port = getattr(args, f"{name}_port")
+        if not lowest <= port <= 65535:
+            raise UsageError(f"--{name}-port {port}: expected {lowest} ... 65535")
+    return RigAddresses(
+        args.host, args.receiver, args.camera_port, args.state_port, args.sensor_port, args.command_port
+    )
+
+
 def _faults(args: RigSimArgs) -> Faults:
     if not 0 <= args.loss <= 1:
         raise UsageError(f"--loss {args.loss:g}: expected 0 ... 1")
@@ -85,11 +96,7 @@ def main(argv: list[str]) -> int:
     if not 0 <= args.seed < 2**63:
         raise UsageError(f"--seed {args.seed}: expected 0 ... 2^63 - 1")
     parameters, faults = rig_parameters(args), _faults(args)
-    sockets = RigSockets(
-        RigAddresses(
-            args.host, args.receiver, args.camera_port, args.state_port, args.sensor_port, args.command_port
-        )
-    )
+    sockets = RigSockets(_addresses(args))
     stop = threading.Event()
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in previous:

@@ -32,6 +32,7 @@ MAX_RECORDS = 15
 MAX_JSON_BYTES = 4096
 MAX_JPEG_BYTES = 8 * 2**20
 MAX_JPEG_PIXELS = 4096 * 4096
+MAX_COMMAND = 1e4  # mm and degrees: beyond any arm
 
 _STATE = struct.Struct("<ddf12f")
 _COUNT = struct.Struct("<I")
@@ -207,7 +208,10 @@ def decode_command(message: bytes) -> Command:
         vector = body.get(key)
         if not isinstance(vector, list) or len(vector) != 6:
             raise BadMessage("command", f"{key}: expected six numbers")
-        return Command(name, tuple(_number(value, key, kind="command") for value in vector))
+        numbers = tuple(_number(value, key, kind="command") for value in vector)
+        if max(map(abs, numbers)) > MAX_COMMAND:
+            raise BadMessage("command", f"{key}: at most {MAX_COMMAND:g} mm and degrees")
+        return Command(name, numbers)
     seed = body.get("seed")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
         raise BadMessage("command", "seed: expected a whole number, 0 ... 2^63 - 1")

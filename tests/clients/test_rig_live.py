@@ -112,6 +112,8 @@ def test_faults_happen_when_they_are_asked_for() -> None:
         (["--seed", "-1"], "--seed -1"),
         (["--parameters", "/nowhere.toml"], "/nowhere.toml: No such file"),
         (["--receiver", "no host"], "cannot use its addresses"),
+        (["--sensor-port", "99999"], "--sensor-port 99999: expected 1 ... 65535"),
+        (["--camera-port", "0"], "--camera-port 0: expected 1 ... 65535"),
     ],
 )
 def test_a_flag_at_fault_is_one_line(capsys: pytest.CaptureFixture[str], flags: list[str], told: str) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from clients.robots.needle_rig_contract import SENSOR_CHANNELS
 from clients.robots.rig_wire import (
+    MAX_COMMAND,
     MAX_DATAGRAM,
     MAX_JSON_BYTES,
     STATE_TOPIC,
@@ -36,6 +37,7 @@ from clients.robots.rig_wire import (
 )
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
+WITHIN_REACH = st.floats(-MAX_COMMAND, MAX_COMMAND)
 FINITE32 = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
@@ -114,7 +116,7 @@ def test_camera_frames_survive_the_wire(camera: str, timestamp: float, send_time
 
 @given(
     st.sampled_from(["dpose", "apose"]).flatmap(
-        lambda name: st.builds(Command, st.just(name), st.tuples(*[FINITE] * 6))
+        lambda name: st.builds(Command, st.just(name), st.tuples(*[WITHIN_REACH] * 6))
     )
     | st.builds(Command, st.just("start"), seed=st.none() | st.integers(0, 2**63 - 1))
     | st.just(Command("stop"))
@@ -220,6 +222,8 @@ def test_a_picture_that_is_no_jpeg_is_told() -> None:
         b'{"cmd": "dpose", "dp": [0, 0, 0, 0, 0]}',
         b'{"cmd": "dpose", "dp": {"x": 1}}',
         b'{"cmd": "apose", "ap": [0, 0, 0, 0, 0, "1"]}',
+        b'{"cmd": "apose", "ap": [1e200, 0, 0, 0, 0, 0]}',
+        b'{"cmd": "dpose", "dp": [0, 0, 0, 0, 0, -10001]}',
         b'{"cmd": "start", "seed": -1}',
         b'{"cmd": "start", "seed": 1.5}',
     ],
