@@ -51,6 +51,11 @@ class ArmMotion:
         self.halted = self.halted or why
         self._stand()
 
+    def put(self, pose: np.ndarray) -> None:
+        """Stand at `pose` [6] at once."""
+        self.pose = [float(value) for value in pose]
+        self._stand()
+
     def advance(self, dt: float, now: float) -> None:
         """Move for `dt`, ending at `now`."""
         if self.started and now - self._heard > self._limits.silence and self._moving:

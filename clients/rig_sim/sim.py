@@ -19,8 +19,9 @@ from clients.rig_sim.needle import NeedleFrame
 from clients.rig_sim.parameters import RigParameters
 from clients.rig_sim.sensing import NeedleSensor, retina_distance
 from clients.rig_sim.stages import Situation, StageTracker
-from clients.rig_sim.timing import STEP_S, STEPS_PER_SAMPLE, STEPS_PER_TICK, seconds
+from clients.rig_sim.timing import STEP_S, STEPS_PER_CONTROL, STEPS_PER_SAMPLE, STEPS_PER_TICK, seconds
 from clients.robots.rig_wire import Command
+from policy.errors import UsageError
 
 # Before an episode counts, the rig stands still for as long as a sensor window, so that the first one is full.
 SETTLE_TICKS = 11
@@ -77,6 +78,9 @@ class RigSim:
             self.step += 1
             self.motion.advance(STEP_S, seconds(self.step))
             self._physics()
+        if (self.step - self._zero) % STEPS_PER_CONTROL == 0 and not self._within_reach():
+            self.motion.put(self._joints_of)
+            self.stages.abort("joint limit")
         why = self.stages.watch(self.situation(), self.contact.docking)
         if why is not None:
             self.motion.halt(why)
@@ -112,11 +116,8 @@ class RigSim:
         return pose
 
     def joints(self) -> np.ndarray:
-        """float64 [6]: joint angles, degrees."""
-        pose = np.array(self.motion.pose)
-        if not np.array_equal(pose, self._joints_of):
-            self._joints = self._kinematics.solve(pose, self._joints)
-            self._joints_of = pose
+        """float64 [6]: joint angles, degrees; of the last pose within the arm's reach."""
+        self._within_reach()
         return self._joints
 
     @property
@@ -126,6 +127,17 @@ class RigSim:
 
     def scene_pose(self) -> ScenePose:
         return ScenePose(self.joints(), self.eye.centre, self.eye.turn)
+
+    def _within_reach(self) -> bool:
+        """Whether the arm can be where it is said to be; then its joints are known."""
+        pose = np.array(self.motion.pose)
+        if not np.array_equal(pose, self._joints_of):
+            try:
+                self._joints = self._kinematics.solve(pose, self._joints)
+            except UsageError:
+                return False
+            self._joints_of = pose
+        return True
 
     def _physics(self) -> None:
         """Contact, the eye's answer, and a sample where one is due."""

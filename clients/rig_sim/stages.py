@@ -30,7 +30,7 @@ class EpisodeMetrics:
     aligned: bool
     docked: bool
     success: bool  # depth reached and held, nothing aborted
-    aborted: str | None  # retina touched, axial force, lateral force
+    aborted: str | None  # retina touched, axial force, lateral force, joint limit
     seconds: float
     aligned_at: float | None
     docked_at: float | None
@@ -82,6 +82,11 @@ class StageTracker:
             self._aborted = self._why_abort(now)
             self._follow_depth(now)
         return self._aborted
+
+    def abort(self, why: str) -> None:
+        """End the episode for a reason that no situation shows; what is over stays as it is."""
+        if self._success_at is None and self._aborted is None:
+            self._aborted = why
 
     @property
     def over(self) -> bool:
