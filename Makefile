@@ -16,6 +16,8 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq -c const
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
+# One thing after the other, also under `make -j`: what looks whether it works needs what is installed before.
+.NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo serve test lint test-image
 

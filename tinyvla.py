@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 
@@ -27,6 +28,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+_OWN = ("policy", "service", "clients", "trainer")
+_INSTALL = "pip install -c constraints.txt -e '.[cpu,sim,train]'"
+# What is wrong with a place that was given, and no fault of the program.
+_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT)
+
+
+def _refused(name: str, why: str) -> int:
+    print(f"tinyvla {name}: {why}", file=sys.stderr)
+    return 2
+
+
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
@@ -49,8 +61,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return importlib.import_module(COMMANDS[name][0]).main(rest) or 0
     except (UsageError, TinyVLAError) as error:
-        print(f"tinyvla {name}: {error}", file=sys.stderr)
-        return 2
+        return _refused(name, str(error))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in _OWN:
+            raise
+        return _refused(name, f"{missing} is not installed; in the repository: {_INSTALL}")
+    except OSError as error:
+        if error.filename is None or error.errno not in _PLACE:
+            raise
+        return _refused(name, f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

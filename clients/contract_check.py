@@ -122,8 +122,9 @@ def _those(names: Sequence[str]) -> str:
 def _names(field: str, wanted: tuple[str, ...], given: Sequence[str] | None) -> list[str]:
     if given is None or wanted == tuple(given):
         return []
-    if len(wanted) != len(given) or set(wanted) == set(given):
-        # The same names in another order would send every value to the wrong place.
+    # A name that both have, in another place, would send values to the wrong one.
+    elsewhere = any(name in given and given[place] != name for place, name in enumerate(wanted[: len(given)]))
+    if len(wanted) != len(given) or elsewhere:
         raise contract_mismatch(
             field, f"[{len(wanted)}] ({', '.join(wanted)})", f"[{len(given)}] ({', '.join(given)})"
         )

@@ -23,7 +23,9 @@ def served_with(command: Path = COMMAND) -> argparse.Namespace:
         words = []
     flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     flags.add_argument("--host", default=os.environ.get("TINYVLA_HOST"))
-    flags.add_argument("--port", default=os.environ.get("TINYVLA_PORT") or "8000")
+    port = os.environ.get("TINYVLA_PORT") or "8000"
+    # Kubernetes gives every pod TINYVLA_PORT=tcp://... of a service named tinyvla, and the server pays no heed to it.
+    flags.add_argument("--port", default="8000" if port.startswith("tcp://") else port)
     flags.add_argument("--tls-cert", "--tls_cert", default=os.environ.get("TINYVLA_TLS_CERT"))
     return flags.parse_known_args(words[words.index("serve") + 1 :] if "serve" in words else [])[0]
 

@@ -15,6 +15,7 @@ from service.policy_set import ServedPolicy
 from service.status.history import History, Summary
 from service.wire.messages import Timing
 
+DOORS = ("http", "zmq", "openpi", "groot")
 _STAGES = ("decode", "queue", "encode", "sample", "total")
 # Runs and replies that may wait to be sorted into buckets: a tenth of a millisecond, all together.
 _UNTOLD = 32
@@ -87,6 +88,11 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        # There from the start: Prometheus sees no rise in a series that begins with its first event, and alerts on one.
+        for door in DOORS:
+            self._requests.labels(door, "internal")
+        for outcome in ("ok", "refused"):
+            self._loads.labels(outcome)
         self._memory = Gauge(
             "tinyvla_device_memory_bytes",
             "Memory of the devices that policies run on; of the processor what this process uses.",
@@ -112,7 +118,7 @@ class Metrics:
             (sample.labels["door"], sample.labels["code"], int(sample.value))
             for family in self._requests.collect()
             for sample in family.samples
-            if sample.name.endswith("_total")
+            if sample.name.endswith("_total") and sample.value
         ]
 
     def replied(self, timing: Timing) -> None:

@@ -114,7 +114,10 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) 
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, list[str]]:
-    """Variable -> the flags it stands for; an empty variable is one that is not set."""
+    """Variable -> the flags it stands for; an empty variable is one that is not set.
+
+    Nor is one that holds an address: Kubernetes gives every pod TINYVLA_PORT=tcp://... of a service named tinyvla.
+    """
     found: dict[str, list[str]] = {}
     for item in fields(ServeSettings):
         variable, flag = f"TINYVLA_{item.name.upper()}", "--" + item.name.replace("_", "-")
@@ -122,7 +125,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, list[str]]:
         if item.type == "bool":
             if value.lower() not in _FALSE:
                 found[variable] = [flag]
-        elif value:
+        elif value and not (item.name == "port" and value.startswith("tcp://")):
             separator = _SEPARATORS.get(item.name)
             values = value.split(separator) if separator is not None else [value]
             found[variable] = [f"{flag}={value}" for value in values]

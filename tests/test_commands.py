@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 import tinyvla
@@ -44,3 +46,36 @@ def test_a_value_that_does_not_read_is_one_line(
     assert said in line
     assert "\n" not in line
     assert "│" not in line
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"), 2, "torch is not installed"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 2, "/data/x: Permission denied"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "file/x"), 2, "file/x: Not a directory"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+    ids=["an extra", "a permission", "a file in the way", "Ctrl-C"],
+)
+def test_what_is_no_fault_of_the_program_is_no_traceback(monkeypatch, capsys, error, code, told) -> None:
+    def fails(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("trainer.collect.main", fails)
+    assert tinyvla.main(["collect"]) == code
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == bool(told)
+
+
+@pytest.mark.parametrize(
+    "error", [ModuleNotFoundError("no", name="trainer.nothing"), OSError(errno.EBADF, "bad", "x")]
+)
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch, error) -> None:
+    def fails(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("trainer.collect.main", fails)
+    with pytest.raises(type(error)):
+        tinyvla.main(["collect"])

@@ -65,8 +65,9 @@ class Progress:
 
 def check_vacant(args: TrainArgs) -> None:
     """Raise UsageError where a new run would write over the one in `--out`; trials may write over trials."""
-    last = args.out / "last"
-    if not last.exists() or (args.debug and load_checkpoint(last).state["arguments"].get("debug")):
+    # A kill between the two renames of a save leaves the older one only.
+    last = next((place for name in ("last", "last.old") if (place := args.out / name).exists()), None)
+    if last is None or (args.debug and load_checkpoint(last).state["arguments"].get("debug")):
         return
     remedy = "" if args.debug else "add --resume to go on, or "
     raise UsageError(f"{args.out} already holds a run; {remedy}choose another --out")

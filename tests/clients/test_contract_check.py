@@ -26,6 +26,7 @@ def test_what_fits_passes_without_a_word():
         ({"state_names": ("s0", "s1", "s2")}, "state"),
         ({"state_names": ("s1", "s0", "s2", "s3")}, "state"),
         ({"action_names": ("a0", "a1", "a3", "a2")}, "action"),
+        ({"action_names": ("a1", "a0", "a2", "gripper")}, "action"),
         ({"action_kind": "absolute"}, "action"),
         ({"control_rate_hz": 50.0}, "action.rate_hz"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from policy.null import NullPolicy, null_spec
@@ -70,6 +71,14 @@ def test_unread_timings_do_not_pile_up() -> None:
     for _ in range(10 * _UNTOLD):
         metrics.replied(Timing(0, 0, 0, 0, 0, 1))
     assert len(metrics._untold) < _UNTOLD
+
+
+def test_what_alerts_wait_for_is_zero_before_it_happens() -> None:
+    shown = generate_latest(Metrics().registry).decode()
+    for door in ("http", "zmq", "openpi", "groot"):
+        assert f'tinyvla_requests_total{{code="internal",door="{door}"}} 0.0' in shown
+    assert 'tinyvla_policy_loads_total{outcome="refused"} 0.0' in shown
+    assert Metrics().answers() == []
 
 
 def test_the_last_minutes_hear_of_what_was_counted() -> None:

@@ -68,7 +68,7 @@ def test_flags_win_over_the_environment() -> None:
 def test_without_a_bundle_the_shipped_one_is_served() -> None:
     assert read_settings([], {}).bundle == (DEFAULT_BUNDLE,)
     assert read_settings(
-        [], {"TINYVLA_BUNDLE": "", "TINYVLA_PORT": "", "TINYVLA_NULL": "0"}
+        [], {"TINYVLA_BUNDLE": "", "TINYVLA_PORT": "tcp://10.0.0.7:8000", "TINYVLA_NULL": "0"}
     ) == read_settings([], {})
     assert DEFAULT_BUNDLE.parent.parent == Path(__file__).resolve().parents[2]
     assert read_settings(["--watch", "tests"], {}).bundle == ()  # which may be empty, and fill later
