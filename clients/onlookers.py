@@ -98,7 +98,7 @@ class Onlookers:
             from clients.recording import Recorder
         except ImportError as error:
             raise UsageError(
-                f"--save-data: {error}; pip install 'tinyvla[sim]' brings what it needs"
+                f"--save-data: {error}; pip install -c constraints.txt -e '.[sim]' brings what it needs"
             ) from None
         try:
             return Recorder(

@@ -15,7 +15,7 @@ from policy.errors import UsageError
 
 PORT = 9876  # Rerun's own
 UP_WITHIN_S = 20.0
-INSTALL = "pip install 'tinyvla[viz]' brings the Rerun viewer"
+INSTALL = "pip install -c constraints.txt -e '.[viz]' brings the Rerun viewer"
 
 
 def open_viewer(port: int = PORT) -> str:

@@ -201,4 +201,4 @@ def _draw(path: Path, outcomes: list[EpisodeOutcome], spec: PolicySpec, console:
     try:
         write_timeline(path, _drawn(outcomes), spec)
     except ImportError as error:
-        console.print(f"no timeline: {error}; pip install 'tinyvla[sim]' brings matplotlib")
+        console.print(f"no timeline: {error}; pip install -c constraints.txt -e '.[sim]' brings matplotlib")

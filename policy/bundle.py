@@ -151,7 +151,7 @@ def _with_backbone(
     except ImportError:
         raise UsageError(
             f"{spec.name} sees through {spec.backbone and spec.backbone.name}, which takes torch; run: "
-            "pip install 'tinyvla[vlm]'"
+            "pip install -c constraints.txt -e '.[vlm]'"
         ) from None
     return BackboneBackend(directory, spec, head, device, threads)
 

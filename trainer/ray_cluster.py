@@ -69,7 +69,7 @@ def connect(cluster: RayCluster, processors: int | None) -> ModuleType:
     try:
         import ray
     except ImportError:
-        raise UsageError("--ray needs Ray; run: pip install 'tinyvla[cluster]'") from None
+        raise UsageError("--ray needs Ray; run: pip install -c constraints.txt -e '.[cluster]'") from None
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     code = {"py_modules": [str(_ROOT / name) for name in _PACKAGES], "env_vars": environment}
     quiet: dict[str, Any] = {"runtime_env": code, "log_to_driver": False, "logging_level": "ERROR"}

@@ -67,7 +67,7 @@ def run(settings: BenchSettings) -> int:
         write_chart(settings.out / "bench.png", measured, f"tinyvla bench serve, {spec.label}")
         written += " and bench.png"
     except ImportError as error:
-        console.print(f"no picture: {error}; pip install 'tinyvla[sim]' brings matplotlib")
+        console.print(f"no picture: {error}; pip install -c constraints.txt -e '.[sim]' brings matplotlib")
     console.print(f"{written} in {settings.out}")
     return 1 if failed else 0
 

@@ -43,7 +43,9 @@ class RigRenderer:
         try:
             import mujoco
         except ImportError as error:
-            raise UsageError(f"MuJoCo is not installed ({error}); run: pip install 'tinyvla[sim]'") from error
+            raise UsageError(
+                f"MuJoCo is not installed ({error}); run: pip install -c constraints.txt -e '.[sim]'"
+            ) from error
         self.height, self.width = height or parameters.cameras.height, width or parameters.cameras.width
         self._mujoco, self._parameters, self._views = mujoco, parameters, tuple(views)
         self._model = mujoco.MjModel.from_xml_string(scene_xml(parameters))

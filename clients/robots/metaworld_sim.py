@@ -63,7 +63,7 @@ class MetaWorldSim:
             from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
         except ImportError as error:
             raise UsageError(
-                f"MetaWorld is not installed ({error}); run: pip install 'tinyvla[sim]'"
+                f"MetaWorld is not installed ({error}); run: pip install -c constraints.txt -e '.[sim]'"
             ) from error
         make: Any = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{self.task}-v3-goal-observable"]
         self._env = make(seed=0)

@@ -21,7 +21,7 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError:
         raise UsageError(
-            "ONNX Runtime is not installed; run: pip install 'tinyvla[cpu]' (or [gpu])"
+            "ONNX Runtime is not installed; run: pip install -c constraints.txt -e '.[cpu]' (or [gpu])"
         ) from None
     return onnxruntime
 
@@ -45,7 +45,7 @@ class OnnxBackend:
         self.device = "cuda" if "CUDAExecutionProvider" in first.get_providers() else "cpu"
         if device == "cuda" and self.device != "cuda":
             raise UsageError(
-                "device cuda: ONNX Runtime found no CUDA device it can use; install tinyvla[gpu], or use --device cpu"
+                "device cuda: ONNX Runtime found no CUDA device it can use; install [gpu], or use --device cpu"
             )
         self._sessions = {graphs[0]: first}
         for name in graphs[1:]:

@@ -137,7 +137,8 @@ def test_without_ray_one_line_names_the_extra(tmp_path, capsys, monkeypatch):
     flags = ["--task", "reach", "--size", "16", "--out", str(tmp_path / "out"), "--ray", "auto"]
     assert tinyvla.main(["collect", *flags]) == 2
     assert (
-        capsys.readouterr().err == "tinyvla collect: --ray needs Ray; run: pip install 'tinyvla[cluster]'\n"
+        capsys.readouterr().err
+        == "tinyvla collect: --ray needs Ray; run: pip install -c constraints.txt -e '.[cluster]'\n"
     )
 
 

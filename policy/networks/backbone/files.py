@@ -123,7 +123,9 @@ def _from_hub(name: str, revision: str | None, download: bool) -> BackboneFiles:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError:
-        raise UsageError("backbones need transformers; run: pip install 'tinyvla[vlm]'") from None
+        raise UsageError(
+            "backbones need transformers; run: pip install -c constraints.txt -e '.[vlm]'"
+        ) from None
     try:
         at = snapshot_download(
             name, revision=revision, allow_patterns=list(_PATTERNS), local_files_only=not download

@@ -45,7 +45,9 @@ def load_config(files: BackboneFiles) -> Any:
         from transformers import AutoConfig
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     except ImportError:
-        raise UsageError("backbones need transformers; run: pip install 'tinyvla[vlm]'") from None
+        raise UsageError(
+            "backbones need transformers; run: pip install -c constraints.txt -e '.[vlm]'"
+        ) from None
     try:
         config = AutoConfig.from_pretrained(str(files.directory), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
