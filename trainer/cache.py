@@ -7,10 +7,13 @@ killed build leaves nothing that looks complete. Of several runs that find it mi
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
 import json
+import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +25,8 @@ from PIL import Image
 from rich.progress import track
 
 from clients.lerobot_v3 import LeRobotDataset, SensorFacts, SensorStream
+from clients.lerobot_v3.atomic import writable
+from policy.errors import UsageError
 from policy.preprocess import fit_image
 from policy.spec import CameraSpec
 
@@ -64,7 +69,11 @@ def _cache_key(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> str:
 
 
 def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> FrameCache:
-    """The decoded cache of a dataset for these cameras; built when it is not there yet."""
+    """The decoded cache of a dataset for these cameras; built when it is not there yet.
+
+    Raises:
+        UsageError: it cannot be written, or the disk has no room for it.
+    """
     directory = dataset.root / ".cache" / _cache_key(dataset, cameras)
     written = directory / "index.json"
     if not written.exists():
@@ -98,8 +107,10 @@ def _decode(encoded: bytes, camera: CameraSpec) -> np.ndarray:
 @contextlib.contextmanager
 def _only_builder(directory: Path, name: str) -> Iterator[None]:
     """Wait until no other process builds this cache. The system lets go of the lock when a builder dies."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with directory.with_name(directory.name + ".lock").open("a") as lock:
+    with writable(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        opened = directory.with_name(directory.name + ".lock").open("a")
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -111,10 +122,15 @@ def _only_builder(directory: Path, name: str) -> Iterator[None]:
 def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: Path) -> None:
     building = directory.with_name(directory.name + ".building")
     shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
     height, width = cameras[0].height, cameras[0].width
     shape = (dataset.num_frames, len(cameras), height, width, 3)
-    images = np.lib.format.open_memmap(building / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    try:
+        with writable(directory, size=math.prod(shape)):
+            building.mkdir(parents=True)
+            images = _map_with_room(building / "images.npy", shape)
+    except UsageError:
+        shutil.rmtree(building, ignore_errors=True)  # what room it took is given back
+        raise
     states, privileged, actions, executed = [], [], [], []
     starts, tasks, names, demonstrated_from = [0], [], [], []
     per_frame = dataset.facts.actions_per_frame
@@ -140,11 +156,6 @@ def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: 
             demonstrated_from.append(episode.extra.get("demonstrated_from", 0))
             tasks.append(episode.task)
             names.append(episode.extra.get("metaworld_task", episode.extra.get("task", episode.task)))
-    images.flush()
-    np.save(building / "state.npy", np.concatenate(states))
-    np.save(building / "environment_state.npy", np.concatenate(privileged))
-    np.save(building / "actions.npy", np.concatenate(actions))
-    np.save(building / "executed.npy", np.concatenate(executed))
     index = {
         "episode_starts": starts,
         "demonstrated_from": demonstrated_from,
@@ -152,5 +163,23 @@ def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: 
         "task_names": names,
         "actions_per_frame": per_frame,
     }
-    (building / "index.json").write_text(json.dumps(index))
-    building.rename(directory)
+    with writable(directory):
+        images.flush()
+        np.save(building / "state.npy", np.concatenate(states))
+        np.save(building / "environment_state.npy", np.concatenate(privileged))
+        np.save(building / "actions.npy", np.concatenate(actions))
+        np.save(building / "executed.npy", np.concatenate(executed))
+        (building / "index.json").write_text(json.dumps(index))
+        building.rename(directory)
+
+
+def _map_with_room(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A new uint8 array in a mapped file whose room is reserved: on a full disk, writing a page would be a SIGBUS."""
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # where the file system cannot reserve
+                raise
+    return images

@@ -29,13 +29,19 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 @contextmanager
-def writable(path: Path) -> Iterator[None]:
-    """Tell a full disk or a forbidden directory in one line; what was written before stays."""
+def writable(path: Path, size: int | None = None) -> Iterator[None]:
+    """Tell a full disk or a forbidden directory in one line; what was written before stays.
+
+    Args:
+        path: the place that is told.
+        size: bytes that it needs, where known.
+    """
     try:
         yield
     except OSError as error:
+        needed = "" if size is None else f"; {size:,} bytes are needed"
         raise UsageError(
-            f"{path}: cannot be written ({error.strerror or error}); make room or choose another place, "
+            f"{path}: cannot be written ({error.strerror or error}{needed}); make room or choose another place, "
             "then run the same command again"
         ) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from clients.lerobot_v3 import LeRobotDataset
+from policy.errors import UsageError
 from trainer import cache as module
 from trainer.cache import open_cache
 from trainer.contract import cameras_of
@@ -91,3 +94,28 @@ def test_other_data_in_the_same_place_get_a_cache_of_their_own(data, make_datase
     shutil.copytree(data.root / ".cache", other / ".cache")
     found = LeRobotDataset(other)
     assert open_cache(found, cameras_of(found.facts)).num_frames == 8
+
+
+def test_a_full_disk_is_told_before_anything_is_decoded(data, monkeypatch):
+    def full(descriptor, offset, length):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(module, "_decode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(UsageError, match=r"\.cache.*No space left.*1,344 bytes"):
+        open_cache(data, cameras_of(data.facts))
+    assert not list((data.root / ".cache").glob("*.building"))
+
+
+def test_a_file_system_that_cannot_reserve_is_written_all_the_same(data, monkeypatch):
+    def cannot(descriptor, offset, length):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    assert open_cache(data, cameras_of(data.facts)).num_frames == 7
+
+
+def test_a_cache_that_cannot_be_made_is_told_in_one_line(data):
+    (data.root / ".cache").write_text("in the way")
+    with pytest.raises(UsageError, match=r"\.cache.*cannot be written"):
+        open_cache(data, cameras_of(data.facts))
