@@ -114,7 +114,7 @@ def test_the_file_brings_its_own_layout(tmp_path):
 
 def test_without_rerun_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(UsageError, match=r"pip install 'tinyvla\[viz\]'"):
+    with pytest.raises(UsageError, match=r"pip install .*\.\[viz\]"):
         RerunView(SPEC, viewer=None, file=Path("x.rrd"))
 
 

@@ -143,7 +143,7 @@ def test_what_16_bit_arithmetic_differs_by_is_no_reason_to_refuse(backbone_bundl
 
 def test_a_server_without_torch_says_what_to_install(backbone_bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "policy.runtimes.torch_backbone", None)
-    with pytest.raises(UsageError, match=r"tinyvla\[vlm\]"):
+    with pytest.raises(UsageError, match=r"\.\[vlm\]"):
         load_bundle(backbone_bundle, "onnx", "cpu", threads=1)
 
 
