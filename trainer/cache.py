@@ -173,7 +173,7 @@ def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: 
         building.rename(directory)
 
 
-def _map_with_room(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _map_with_room(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """A new uint8 array in a mapped file whose room is reserved: on a full disk, writing a page would be a SIGBUS."""
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with path.open("r+b") as file:
