@@ -28,7 +28,7 @@ from clients.policy_flags import PolicyFlags, check_steps, open_policy, wait_for
 from clients.receiver import Receiver
 from clients.replay_errors import DimensionError, Replayed, dimension_errors
 from clients.replay_robot import ReplayRobot
-from clients.report import write_report
+from clients.report import check_out, write_report
 from clients.simulated_time import SimulatedClock, run_simulated
 from policy.errors import UsageError
 from policy.spec import PolicySpec
@@ -82,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
     for number in args.episode:
         if not 0 <= number < dataset.num_episodes:
             raise UsageError(f"--episode {number}: the dataset has 0 ... {dataset.num_episodes - 1}")
+    check_out(args.out)
     try:
         client = open_policy(args)
         try:
@@ -110,8 +111,8 @@ def replay(args: ReplayArgs, dataset: LeRobotDataset, client: PolicyClient) -> i
     if not played:
         return code
     report = _report(args, dataset, spec, played)
-    write_report(args.out / "replay.json", report)
     _print(console, dimension_errors(played, spec.action), spec)
+    write_report(args.out / "replay.json", report)
     console.print(f"the numbers, by episode too, in {args.out / 'replay.json'}")
     return code
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from clients.episode_trace import STAGES
 from clients.measurements import Measurements
 from clients.receiver import EpisodeOutcome
+from policy.errors import UsageError
 from policy.spec import PolicySpec
 
 FORMAT = "tinyvla-realtime-report/1"
@@ -115,12 +117,34 @@ def _steps(episodes: Iterable[Mapping[str, Any]], prefix: str) -> int:
     return sum(c["steps"] for count in counts for cause, c in count.items() if cause.startswith(prefix))
 
 
+def check_out(directory: Path) -> None:
+    """Make the directory of a report and try to write there: before a robot moves, not after.
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(b"\n")
+    except OSError as error:
+        raise UsageError(f"--out {directory}: cannot be written ({error.strerror or error})") from None
+
+
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    """Whole or not at all.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"no report: {path} cannot be written ({error.strerror or error})") from None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -21,7 +21,7 @@ from clients.operator import TerminalOperator
 from clients.policy_flags import check_steps, open_policy, wait_for_spec
 from clients.receiver import EpisodeOutcome, Receiver, chunk_policy_for
 from clients.receiver_settings import RunSettings, asked_of_receiver
-from clients.report import run_report, write_report
+from clients.report import check_out, run_report, write_report
 from clients.report_table import print_report
 from clients.robots.base import Replayable, Reporting, Robot, RobotRequest
 from clients.robots.dry_run import DryRun
@@ -39,10 +39,11 @@ def run_session(settings: RunSettings, interrupt: threading.Event) -> int:
     """Run all episodes until `interrupt` is set; the exit code.
 
     Raises:
-        UsageError, TinyVLAError: a task, robot, policy or server that will not do.
+        UsageError, TinyVLAError: a task, robot, policy, server or place for the report that will not do.
         ConnectionError: the server cannot be reached before the first episode.
     """
     console = make_console()
+    check_out(settings.out)
     client = open_policy(settings)
     if settings.inject_delay:
         client = DelayedClient(client, settings.inject_delay / 1e3)
@@ -76,7 +77,10 @@ def _run_tasks(
     except BaseException:
         if outcomes:  # what was seen so far is not lost
             report = run_report(outcomes, spec, _shown(settings), onlookers.recorded())
-            write_report(settings.out / "report.json", report)
+            try:
+                write_report(settings.out / "report.json", report)
+            except UsageError as unwritten:  # what ended the run matters more
+                console.print(str(unwritten))
         raise
     code = _conclude(settings, outcomes, spec, onlookers, console) if outcomes else 0
     return 130 if interrupt.is_set() else code
@@ -166,8 +170,8 @@ def _conclude(
     console: Console,
 ) -> int:
     report = run_report(outcomes, spec, _shown(settings), onlookers.recorded())
+    print_report(console, report)  # first: it needs no disk
     write_report(settings.out / "report.json", report)
-    print_report(console, report)
     _draw(settings.out / "timeline.png", outcomes, spec, console)
     console.print(f"report, timeline{' and videos' if settings.video else ''} in {settings.out}")
     share = report["overall"]["success_rate"]
@@ -202,3 +206,5 @@ def _draw(path: Path, outcomes: list[EpisodeOutcome], spec: PolicySpec, console:
         write_timeline(path, _drawn(outcomes), spec)
     except ImportError as error:
         console.print(f"no timeline: {error}; pip install -c constraints.txt -e '.[sim]' brings matplotlib")
+    except OSError as error:
+        console.print(f"no timeline: {path} cannot be written ({error.strerror or error})")

@@ -70,6 +70,45 @@ def test_too_few_successes_are_an_exit_code(server, tmp_path, monkeypatch):
     assert null_run(server, tmp_path) == 0
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_robot_moves(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("clients.session.open_policy", lambda *_: pytest.fail("went on"))
+    (tmp_path / "file").write_text("in the way")
+    assert null_run(server, tmp_path / "file" / "out") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("realtime_receiver: --out ")
+    assert told.count("\n") == 1
+
+
+def test_a_report_that_cannot_be_written_leaves_its_table_and_one_line(server, tmp_path, capsys):
+    (tmp_path / "report.json").mkdir()
+    assert null_run(server, tmp_path) == 2
+    printed = capsys.readouterr()
+    assert "control steps executed" in printed.out
+    assert "no report" in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_timeline_that_cannot_be_written_is_one_line(server, tmp_path, capsys):
+    (tmp_path / "timeline.png").mkdir()
+    assert null_run(server, tmp_path) == 0
+    assert "no timeline" in capsys.readouterr().out
+    assert (tmp_path / "report.json").is_file()
+
+
+def test_a_report_that_cannot_be_written_does_not_hide_what_ended_the_run(
+    server, tmp_path, capsys, monkeypatch
+):
+    def begin(self, title):
+        if title.endswith("2/2"):
+            raise RuntimeError("the robot is gone")
+
+    monkeypatch.setattr("clients.session.Onlookers.begin", begin)
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(RuntimeError, match="the robot is gone"):
+        null_run(server, tmp_path, "--episodes", "2")
+    assert "no report" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("policy", ["sync", "receding", "ensemble", "rtc"])
 def test_every_chunk_policy_runs(server, tmp_path, policy):
     assert null_run(server, tmp_path, "--chunk-policy", policy) == 0

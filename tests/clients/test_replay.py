@@ -218,6 +218,7 @@ def test_the_command_asks_any_server_and_shows_a_table(recording, tmp_path, caps
         (["{root}", "--episode", "2"], "0 ... 1"),
         (["{root}", "--inference-rate", "0"], "--inference-rate"),
         (["{root}", "--realtime", "--delay", "5"], "simulated time"),
+        (["{root}", "--out", "/dev/null/out"], "--out /dev/null/out: cannot be written"),
         (["{root}", "--server", "http://127.0.0.1:1"], "no policy server answers"),
         (["{root}", "--checkpoint", "/nowhere"], "no policy bundle"),
         (["{root}", "--server", "{server}"], "cameras corner4"),
