@@ -13,7 +13,7 @@ from policy.loaded import Backend
 from policy.networks.backbone.files import BUNDLED
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
-from policy.runtimes.torch_device import to_tensors, torch_device
+from policy.runtimes.torch_device import serving_device, to_tensors
 from policy.runtimes.torch_replay import denoiser
 from policy.spec import PolicySpec
 
@@ -25,7 +25,7 @@ class EagerBackend(Backend):
     splits = True
 
     def __init__(self, network: PolicyNetwork, device: str = "auto", threads: int | None = None) -> None:
-        self._device = torch_device(device, threads)
+        self._device = serving_device(device, threads)
         self.device = self._device.type
         self._network = network.to(self._device).eval()
         self._denoise = denoiser(self._network.denoise, self._device)

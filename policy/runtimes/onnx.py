@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from policy.errors import UsageError
-from policy.runtimes.onnx_replay import cuda_denoiser
+from policy.runtimes.onnx_replay import CUDA, cuda_denoiser
 
 
 def import_onnxruntime() -> Any:
@@ -38,7 +38,7 @@ class OnnxBackend:
         use_cuda = device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers()
         if use_cuda:
             ort.preload_dlls()  # CUDA libraries that came as Python packages
-        providers = ["CUDAExecutionProvider"] * use_cuda + ["CPUExecutionProvider"]
+        providers = [CUDA] * use_cuda + ["CPUExecutionProvider"]
         paths = {name: str(directory / f"{name}.onnx") for name in graphs}
         first = ort.InferenceSession(paths[graphs[0]], options, providers)
         # A build with CUDA falls back to the processor where there is no card.

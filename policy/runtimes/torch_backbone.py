@@ -13,7 +13,7 @@ from torch import nn
 from policy.loaded import Backend
 from policy.networks.backbone.files import BUNDLED
 from policy.networks.backbone.model import open_backbone
-from policy.runtimes.torch_device import to_tensors, torch_device
+from policy.runtimes.torch_device import serving_device, to_tensors
 from policy.spec import PolicySpec
 
 _ADAPTERS = "encoder.lora."
@@ -29,7 +29,7 @@ class BackboneBackend(Backend):
     ) -> None:
         self.name = head.name
         self._head = head
-        self._device = torch_device(device, threads)
+        self._device = serving_device(device, threads)
         self.device = self._device.type
         self._backbone = open_backbone(spec, directory / BUNDLED)
         weights = load_file(directory / "model.safetensors", device=str(self._device))

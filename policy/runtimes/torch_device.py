@@ -28,6 +28,15 @@ def torch_device(device: str, threads: int | None) -> torch.device:
         raise UsageError(f"--device {device}: no such device; use auto, cpu or cuda") from None
 
 
+def serving_device(device: str, threads: int | None) -> torch.device:
+    """`torch_device` for what draws chunks: in TF32 a GPU's products would put an action some 1e-3 off."""
+    found = torch_device(device, threads)
+    if found.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+    return found
+
+
 def has_cuda() -> bool:
     """Whether torch sees a CUDA device."""
     return torch.cuda.is_available()

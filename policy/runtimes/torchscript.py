@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from policy.runtimes.torch_device import to_tensors, torch_device
+from policy.runtimes.torch_device import serving_device, to_tensors
 from policy.runtimes.torch_replay import Function, denoiser
 
 
@@ -22,7 +22,7 @@ class TorchScriptBackend:
 
     def __init__(self, directory: Path, graphs: Sequence[str], device: str, threads: int | None) -> None:
         self.splits = "fuse" in graphs
-        self._device = torch_device(device, threads)
+        self._device = serving_device(device, threads)
         self.device = self._device.type
         weights = load_file(directory / "model.safetensors", device=str(self._device))
         self._graphs = {name: self._load(directory / f"{name}.pt", weights) for name in graphs}
