@@ -70,7 +70,7 @@ def check_observation(spec: PolicySpec, observation: Observation) -> None:
         raise contract_mismatch("state", f"[{spec.state.dim}] ({named})", str(list(state.shape)))
     _check_sane("state", state, spec.state.names)
 
-    if spec.instruction.required and not observation.instruction.strip():
+    if spec.instruction.required and not any(map(str.isalnum, observation.instruction)):
         raise contract_mismatch("instruction", "the task in words", "nothing")
 
     by_name = {sensor.name: sensor for sensor in spec.sensors}

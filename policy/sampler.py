@@ -52,7 +52,7 @@ def draw_chunks(
     is_committed = (np.arange(horizon) < lengths[:, None])[..., None]
 
     if sampler is None:
-        output = denoise(committed, np.zeros(batch, np.int64), lengths)
+        output = _or_nan(denoise(committed, np.zeros(batch, np.int64), lengths))
         return np.where(is_committed, committed, output).astype(np.float32)
 
     scale = np.ones(batch, np.float32) if temperatures is None else np.asarray(temperatures, np.float32)
@@ -63,9 +63,14 @@ def draw_chunks(
     x = draw()
     for update in plan(sampler.train_steps, sampler.prediction_type, kind, steps):
         x = np.where(is_committed, committed, x)
-        output = denoise(x, np.full(batch, update.timestep, np.int64), lengths)
+        output = _or_nan(denoise(x, np.full(batch, update.timestep, np.int64), lengths))
         x0 = np.clip(update.sample * x + update.output * output, -1.0, 1.0)
         x = (update.to_x0 * x0 + update.to_x * x).astype(np.float32)
         if update.noise:
             x += np.float32(update.noise) * draw()
     return np.where(is_committed, committed, x).astype(np.float32)
+
+
+def _or_nan(output: np.ndarray) -> np.ndarray:
+    """Rows that hold infinity become NaN, which no bound turns into a motion at full speed."""
+    return np.where(np.isfinite(output).all((1, 2), keepdims=True), output, np.float32(np.nan))

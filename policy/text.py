@@ -20,7 +20,7 @@ MAX_BYTES = 512
 def tokenize(text: str) -> np.ndarray:
     """int64 [MAX_TOKENS], zero-padded; case, punctuation and spacing do not matter."""
     ids: list[int] = []
-    for word in re.findall(r"[a-z0-9]+", text.lower()):
+    for word in re.findall(r"[^\W_]+", text.lower()):
         marked = f"<{word}>"
         for start in range(len(marked) - 2):
             ids.append(zlib.crc32(marked[start : start + 3].encode()) % (BUCKETS - 1) + 1)

@@ -29,6 +29,7 @@ WRONG_OBSERVATIONS = [
     ({"state": np.array([2**48, 0])}, "state", "at most 1e+12", "x"),  # its square is 0 in 64 bits
     ({"instruction": ""}, "instruction", "task in words", "nothing"),
     ({"instruction": " \n\t"}, "instruction", "task in words", "nothing"),
+    ({"instruction": "...?"}, "instruction", "task in words", "nothing"),
     ({"sensors": {"force": WINDOW, "heat": WINDOW}}, "sensors.heat", "['force']", "unknown sensor"),
     ({"sensors": {"force": WINDOW[:, :1]}}, "sensors.force", "[T <= 8, 2]", "[8, 1]"),
     ({"sensors": {"force": np.zeros((9, 2), np.float32)}}, "sensors.force", "[T <= 8, 2]", "[9, 2]"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from policy.sampler import draw_chunks
+from policy.schedule import alphas_cumprod
 from policy.spec import SamplerSpec
 
 HORIZON, DIM = 6, 2
@@ -158,3 +159,37 @@ def test_at_temperature_zero_the_seed_makes_no_difference(kind):
     rngs = [np.random.default_rng(seed) for seed in (1, 2)]
     cold = draw_chunks(network, TWENTY, kind, 4, rngs, [None] * 2, HORIZON, DIM, [0.0, 0.0])
     np.testing.assert_array_equal(cold[0], cold[1])
+
+
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("spec", [SamplerSpec(train_steps=10), None], ids=["diffusion", "regression"])
+def test_what_is_no_number_stays_none_and_spoils_no_other_chunk(spec, wrong):
+    def denoise(chunk, timestep, lengths):
+        output = np.zeros_like(chunk)
+        output[1, 2, 0] = wrong
+        return output
+
+    rngs = [np.random.default_rng(row) for row in range(2)]
+    drawn = draw_chunks(denoise, spec, "ddim", 3, rngs, [None, None], 8, 2)
+    assert np.isfinite(drawn[0]).all()
+    assert np.isnan(drawn[1]).any()  # a bound would have made full speed of infinity
+
+
+def test_from_no_noise_the_majority_is_followed_given_some_steps_and_one_or_two_average():
+    """With the exact denoiser of demonstrations of which a share goes to 0.6 and the rest to -0.6."""
+    alphas = alphas_cumprod(100)
+
+    def went(share: float, steps: int) -> float:
+        def denoise(chunk, timestep, lengths):
+            alpha = alphas[timestep][:, None, None]
+            odds = np.log(share / (1 - share)) + 2 * np.sqrt(alpha) * 0.6 * chunk / (1 - alpha)
+            return (0.6 * np.tanh(odds / 2)).astype(np.float32)
+
+        rng = [np.random.default_rng(0)]
+        return float(draw_chunks(denoise, SamplerSpec(), "ddim", steps, rng, [None], 1, 1, [0.0])[0, 0, 0])
+
+    assert went(0.55, 10) == pytest.approx(0.6, abs=0.02)
+    assert went(0.45, 10) == pytest.approx(-0.6, abs=0.02)
+    assert went(0.55, 1) == pytest.approx(0.06, abs=0.01)  # the mean, as regression
+    assert abs(went(0.52, 2)) < 0.45
+    assert went(0.5, 10) == pytest.approx(0.0, abs=1e-6)  # nothing decides

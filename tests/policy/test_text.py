@@ -78,3 +78,10 @@ def test_a_text_of_too_many_bytes_is_cut_between_characters():
     found = from_bytes(to_bytes("ä" * MAX_BYTES))
     assert found == "ä" * (MAX_BYTES // 2)
     assert from_bytes(to_bytes("a" + "ä" * MAX_BYTES)) == "a" + "ä" * (MAX_BYTES // 2 - 1)
+
+
+def test_words_of_any_script_tell_tasks_apart():
+    texts = ("打开抽屉", "关上门", "открой дверь", "öffne die Tür")
+    tokens = [tokenize(text).tolist() for text in texts]
+    assert all(any(one) for one in tokens)
+    assert len({tuple(one) for one in tokens}) == len(texts)
