@@ -80,12 +80,16 @@ def check_same_senses(found: PolicySpec, wanted: PolicySpec, where: str) -> None
     """Raise UsageError unless weights made for `found` see and do, in order, what `wanted` does."""
     for part, of in {
         "cameras": lambda spec: [camera.name for camera in spec.cameras],
-        "state": lambda spec: list(spec.state.names),
-        "actions": lambda spec: list(spec.action.names),
+        "state": lambda spec: _with_units(spec.state),
+        "actions": lambda spec: _with_units(spec.action),
         "sensors": lambda spec: [f"{sensor.name} [{sensor.channels}]" for sensor in spec.sensors],
     }.items():
         if of(found) != of(wanted):
             raise UsageError(f"{where}: its {part} are {of(found)}, the dataset's are {of(wanted)}")
+
+
+def _with_units(part: StateSpec | ActionSpec) -> list[str]:
+    return [f"{name} [{units}]" for name, units in zip(part.names, part.units, strict=True)]
 
 
 def make_spec(

@@ -11,6 +11,8 @@ from trainer.checkpoint import load_weights
 from trainer.contract import check_same_senses
 
 _AUXILIARY = "encoder.auxiliary."
+# Of the range of an action: one demonstration that went a little further is no other robot.
+_MAY_EXCEED = 0.1
 
 
 def start_from(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> PolicySpec:
@@ -25,6 +27,7 @@ def start_from(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> Pol
         raise UsageError(
             f"--init-from {directory}: its backbone is {_backbone(found)}, this run's {_backbone(spec)}"
         )
+    _check_range(found, spec, f"--init-from {directory}")
     own = network.state_dict()
     # The head for auxiliary targets is for training only: a bundle lacks it, and one for other targets starts anew.
     fresh = {name: own[name] for name in own if name.startswith(_AUXILIARY)}
@@ -36,6 +39,20 @@ def start_from(directory: Path, network: PolicyNetwork, spec: PolicySpec) -> Pol
         first = str(error).splitlines()[-1].strip()
         raise UsageError(f"--init-from {directory}: its network has another shape ({first})") from None
     return spec.model_copy(update={"normalization": found.normalization})
+
+
+def _check_range(found: PolicySpec, spec: PolicySpec, where: str) -> None:
+    """Raise UsageError where the data move further than the weights can say: beyond their range a chunk is cut."""
+    was, now = found.normalization.action, spec.normalization.action
+    for name, low, high, least, most in zip(
+        spec.action.names, was.minimum, was.maximum, now.minimum, now.maximum, strict=True
+    ):
+        beyond = _MAY_EXCEED * (high - low)
+        if least < low - beyond or most > high + beyond:
+            raise UsageError(
+                f"{where}: {name} lies between {low:.3g} and {high:.3g} there, between {least:.3g} and {most:.3g} in "
+                "the dataset, and nothing beyond could be learnt; train from the start, or on both datasets"
+            )
 
 
 def _backbone(spec: PolicySpec) -> str:

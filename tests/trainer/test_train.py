@@ -391,6 +391,17 @@ def test_fine_tuning_from_a_policy_with_other_cameras_is_refused(make_args, tmp_
         Trainer(make_args(init_from=tmp_path / "first" / "best"))
 
 
+def test_fine_tuning_on_data_that_move_further_is_refused(make_args, make_dataset, tmp_path):
+    data = {
+        scale: make_dataset(tmp_path / str(scale), [8] * 6, size=32, scale=scale) for scale in (0.01, 0.02)
+    }
+    Trainer(make_args(dataset_dir=(data[0.01],), out=tmp_path / "first")).save("best")
+    with pytest.raises(UsageError, match="nothing beyond could be learnt"):
+        Trainer(make_args(dataset_dir=(data[0.02],), init_from=tmp_path / "first" / "best"))
+    Trainer(make_args(dataset_dir=(data[0.02],), out=tmp_path / "wider")).save("best")
+    Trainer(make_args(dataset_dir=(data[0.01],), init_from=tmp_path / "wider" / "best"))
+
+
 def test_fine_tuning_on_other_auxiliary_targets_starts_their_head_anew(make_args, tmp_path):
     Trainer(make_args(epochs=1, out=tmp_path / "first", auxiliary=())).run()
     found = load_checkpoint(tmp_path / "first" / "best")
