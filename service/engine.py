@@ -168,7 +168,7 @@ class Engine:
         with self._changed:
             waiting = self._queue.drop_session(session)
             for resident in self._set.residents:
-                resident.seen.forget(session)
+                resident.seen.forget(session, time.monotonic())
         for ticket in waiting:
             self._supersede(ticket)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ class Slot:
     """A session's place; replaced, and not emptied, when the session is forgotten."""
 
     seen: Seen | None = None
+    not_before: float = (
+        -math.inf
+    )  # when its session started over: what arrived earlier is of the episode before
 
     def age_s(self, instruction: str, arrived: float) -> float | None:
         """How much older than a request that arrived at `arrived` its features are; None without usable ones."""
@@ -38,7 +42,7 @@ class FeatureCache:
     """Bounded, as features of one policy are all of one size; every method may be called from any thread.
 
     A run takes its session's slot first and fills it afterwards: a session that started over meanwhile has another
-    slot by then, so that features of the episode before can never come back.
+    slot by then, which takes nothing that arrived earlier, so that features of the episode before can never come back.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -55,6 +59,8 @@ class FeatureCache:
 
     def fill(self, slot: Slot, seen: Seen) -> None:
         """Keep what was seen, as long as the slot is still a session's and there is room."""
+        if seen.arrived < slot.not_before:
+            return
         slot.seen = Seen(
             np.array(seen.features), seen.instruction, seen.arrived
         )  # not a view of a whole batch
@@ -63,10 +69,11 @@ class FeatureCache:
             while len(self._slots) > room_for:
                 self._slots.popitem(last=False)
 
-    def forget(self, session: str) -> None:
-        """The session starts over."""
+    def forget(self, session: str, now: float) -> None:
+        """The session starts over; requests of before `now`, on the engine's clock, may still come."""
         with self._lock:
-            self._slots.pop(session, None)
+            if session in self._slots:
+                self._slots[session] = Slot(not_before=now)
 
     def clear(self) -> None:
         """All sessions start over."""

@@ -19,6 +19,7 @@ from service.warmup import warm_up
 log = logging.getLogger(__name__)
 
 _WAITING = 8  # loads; each takes seconds and memory
+_SHUTTING_DOWN = "the server is shutting down"
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,10 @@ class PolicyLoader:
         The future raises what loading raised, `UsageError` for a bundle that does not pass.
 
         Raises:
-            TinyVLAError: `overloaded` when many loads wait already.
+            TinyVLAError: `overloaded` when many loads wait already, `not_ready` when the server shuts down.
         """
+        if self._closed:
+            raise TinyVLAError("not_ready", _SHUTTING_DOWN)
         if self._jobs.qsize() >= _WAITING:
             raise TinyVLAError("overloaded", f"{_WAITING} loads wait already; try again when they are done")
         job = _Job(loads)
@@ -77,6 +80,9 @@ class PolicyLoader:
         self._closed = True
         self._jobs.put(None)
         self._thread.join(timeout)
+        while not self._thread.is_alive() and not self._jobs.empty():  # asked for while it closed
+            if (job := self._jobs.get()) is not None:
+                job.future.set_exception(TinyVLAError("not_ready", _SHUTTING_DOWN))
 
     def _main(self) -> None:
         while self._do_next():
@@ -88,7 +94,7 @@ class PolicyLoader:
         if job is None:
             return False
         if self._closed:
-            job.future.set_exception(TinyVLAError("not_ready", "the server is shutting down"))
+            job.future.set_exception(TinyVLAError("not_ready", _SHUTTING_DOWN))
         elif job.future.set_running_or_notify_cancel():
             self._do(job)
         del job

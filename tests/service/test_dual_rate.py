@@ -148,9 +148,19 @@ def test_a_policy_that_cannot_reuse_looks_every_time_and_says_so(
 def test_a_run_that_began_before_a_reset_leaves_nothing_to_the_next_episode() -> None:
     cache = FeatureCache()
     slot = cache.slot("arm")
-    cache.forget("arm")  # while the run is under way
+    cache.forget("arm", 1.0)  # while the run is under way
     cache.fill(slot, Seen(np.zeros(4, np.float32), "go", 0.0))
     assert cache.slot("arm").seen is None
+
+
+def test_neither_does_a_request_that_was_still_being_decoded() -> None:
+    cache = FeatureCache()
+    cache.slot("arm")
+    cache.forget("arm", 1.0)
+    cache.fill(cache.slot("arm"), Seen(np.zeros(4, np.float32), "go", 0.9))
+    assert cache.slot("arm").seen is None
+    cache.fill(cache.slot("arm"), Seen(np.zeros(4, np.float32), "go", 1.1))
+    assert cache.slot("arm").seen is not None
 
 
 def test_memory_is_bounded_and_the_session_away_longest_goes_first() -> None:

@@ -172,3 +172,5 @@ def test_at_the_end_loads_that_have_not_begun_are_refused(
     go.set()
     assert running.result(PATIENCE_S)
     assert isinstance(waiting.exception(PATIENCE_S), TinyVLAError)
+    with pytest.raises(TinyVLAError, match="shutting down"):
+        loader.load(Load(maker("c")))
