@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 from fastapi import Response
 
+from policy.errors import TinyVLAError
 from service.dropin import openvla
 from service.dropin.aliases import Aliases
 from service.dropin.peer_request import peer_request, policy_named
 from service.engine import Engine
 from service.negotiation import reply_codec, request_decoder
 from service.wire import json_codec, msgpack_codec
+from service.wire.bounded_msgpack import FEW
 from service.wire.messages import ActReply, ActRequest
 
 _QUICK = 2**20  # bytes
@@ -45,7 +47,12 @@ class ActExchange:
         """
         if self._read is not msgpack_codec.decode_request or len(body) > _QUICK:
             return False
-        self._unpacked = msgpack_codec.unpack(body)
+        try:
+            self._unpacked = msgpack_codec.unpack(body, limit=FEW)
+        except TinyVLAError as error:
+            if error.code != "too_large":
+                raise
+            return False  # so many values may take a tenth of a second
         return msgpack_codec.is_raw(self._unpacked)
 
     def decode(self, body: bytes) -> ActRequest:

@@ -15,6 +15,9 @@ import pytest
 from PIL import Image
 
 from policy.errors import STATUS_BY_CODE
+from service.act_exchange import ActExchange
+from service.dropin.aliases import Aliases
+from service.engine import Engine
 from service.wire import json_codec, msgpack_codec, multipart_codec, zmq_frames
 from service.wire.messages import ActRequest
 
@@ -384,3 +387,11 @@ def test_paths_and_methods_that_do_not_exist_get_a_problem_too(http: httpx.Clien
         assert response.headers["content-type"] == "application/problem+json"
     problem = told(http.get("/policies/other"))
     assert (problem["code"], problem["actual"]) == ("unknown_policy", "other")
+
+
+def test_a_body_of_many_values_is_read_beside_the_loop_that_every_client_waits_for(
+    request_: ActRequest,
+) -> None:
+    exchange = ActExchange(MSGPACK, Engine(), Aliases({}))
+    assert not exchange.is_quick_to_read(msgpack.packb({"state": [[0.0]] * 100_000}))
+    assert exchange.is_quick_to_read(msgpack_codec.encode_request(request_))
