@@ -22,6 +22,7 @@ def record_measured(directory: Path, protocol: str, rows: Sequence[dict[str, Any
     Raises:
         UsageError: no bundle, or one whose files were altered.
     """
+    directory = directory.resolve()  # a link to a bundle stays one, and `.` gets a name
     spec = read_spec(directory)
     again = {(protocol, row["task"]) for row in rows}
     others = tuple(row for row in spec.measured if (row.get("protocol"), row.get("task")) not in again)

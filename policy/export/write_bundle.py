@@ -90,6 +90,7 @@ def write_bundle(
     Raises:
         UsageError: the directory is something else, or a runtime misses the golden pair.
     """
+    directory = directory.resolve()  # a link to a bundle stays one, and `.` gets a name
     if directory.exists() and any(directory.iterdir()) and not (directory / "policy.json").exists():
         raise UsageError(f"{directory} is not empty and is no policy bundle; choose another --out")
     building = directory.with_name(directory.name + BUILDING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,17 @@ def test_a_task_measured_again_replaces_its_own_row_of_that_protocol_alone(bundl
     record_measured(bundle, "in the simulator", ROWS[1:])
     kept = [(row["task"], row["protocol"]) for row in read_spec(bundle).measured]
     assert kept == [("reach", "in the simulator"), ("reach", "on the robot"), ("push", "in the simulator")]
+
+
+def test_a_link_to_a_bundle_stays_one(bundle, monkeypatch):
+    link = bundle.parent / "current"
+    link.symlink_to(bundle.name)
+    record_measured(link, "in the simulator", ROWS[:1])
+    assert link.is_symlink()
+    monkeypatch.chdir(bundle)
+    record_measured(Path(), "in the simulator", ROWS[1:])
+    assert len(read_spec(bundle).measured) == len(read_spec(link).measured) == 2
+    assert sorted(path.name for path in bundle.parent.iterdir()) == [bundle.name, "current"]
 
 
 def test_a_damaged_bundle_is_left_alone(bundle):
