@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,7 +144,11 @@ class CtrlC(Oracle):
 
 
 def interrupted(root: Path, out: Path, client: InProcessClient, **flags: object) -> None:
-    assert replay(ReplayArgs(dataset=root, out=out, **flags), LeRobotDataset(root), client) == 130  # type: ignore[arg-type]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        assert replay(ReplayArgs(dataset=root, out=out, **flags), LeRobotDataset(root), client) == 130  # type: ignore[arg-type]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_in_real_time_ends_it_and_what_was_played_is_written(recording, tmp_path):
