@@ -49,12 +49,13 @@ def from_lists(value: object, field: str) -> np.ndarray:
     if not isinstance(value, list):
         raise malformed(field, "an array of numbers", shown(value))
     try:
-        array = np.array(value)
+        # As objects first: left to choose, NumPy gives every entry of a list with text in it the longest one's room.
+        entries = np.array(value, dtype=object)
+        if not set(map(type, entries.ravel().tolist())) <= {int, float, list}:
+            raise malformed(field, "numbers only", "a list that holds something else")
+        return as_float32(entries.astype(np.float64))  # refuses the lists that a ragged one holds
     except (ValueError, TypeError, OverflowError):
         raise malformed(field, "nested lists of numbers, all of one length", "a ragged list") from None
-    if array.dtype.kind not in "iuf":
-        raise malformed(field, "numbers only", "a list that holds something else")
-    return as_float32(array)
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from policy.errors import STATUS_BY_CODE
+from policy.errors import STATUS_BY_CODE, TinyVLAError
 from service.act_exchange import ActExchange
 from service.dropin.aliases import Aliases
 from service.engine import Engine
@@ -149,6 +150,17 @@ JSON_TABLE: dict[str, tuple[Callable[[dict], object], str, str]] = {
         "state",
     ),
 }
+
+
+def test_a_long_text_among_numbers_takes_no_more_memory_than_it_is_long() -> None:
+    body = json.dumps({"images": {}, "state": ["a" * 10_000, *[0.0] * 10_000]}).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(TinyVLAError, match="numbers only"):
+            json_codec.decode_request(body)
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(body)
+    finally:
+        tracemalloc.stop()
 
 
 def told(response: httpx.Response) -> dict[str, Any]:
