@@ -38,6 +38,7 @@ class GrootTalk:
     def __init__(self, intake: Intake, token: str | None, aliases: Aliases) -> None:
         self._intake, self._engine = intake, intake.engine
         self._token, self._aliases = token, aliases
+        self._windows = {alias.key for alias in aliases if alias.sensor is not None}
 
     def hear(self, message: Sequence[memoryview], sender: bytes) -> Frames | Pending:
         """Answer at once, except `get_action`."""
@@ -72,7 +73,7 @@ class GrootTalk:
 
     def _get_action(self, call: GrootCall, session: str, arrived: float) -> Pending:
         arrays = GrootArrays()
-        asked = read_observation(call.data, arrays)
+        asked = read_observation(call.data, arrays, self._windows)
         spec = self._engine.named(policy_named(asked.robots[0])).spec
 
         def request(robot: int) -> ActRequest:

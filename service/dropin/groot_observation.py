@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +33,12 @@ class GrootObservation:
     paired: bool  # the answer is a list of the actions and a map of remarks
 
 
-def read_observation(data: object, arrays: GrootArrays) -> GrootObservation:
-    """Read `data` of `get_action`; raises `malformed`."""
+def read_observation(data: object, arrays: GrootArrays, windows: Container[str] = ()) -> GrootObservation:
+    """Read `data` of `get_action`; raises `malformed`.
+
+    Args:
+        windows: keys whose time steps are all wanted, as they are a sensor's.
+    """
     if not isinstance(data, dict):
         raise malformed("data", "a map", shown(data))
     paired = "observation" in data
@@ -45,7 +50,7 @@ def read_observation(data: object, arrays: GrootArrays) -> GrootObservation:
     asked = {key: options[key] for key in OPTIONS if key in options} if isinstance(options, dict) else {}
     batched = size is not None
     robots = tuple(
-        {**asked, **{key: _newest(key, value, robot, batched) for key, value in flat.items()}}
+        {**asked, **{key: _of_robot(key, value, robot, batched, windows) for key, value in flat.items()}}
         for robot in range(size or 1)
     )
     return GrootObservation(robots, batched=batched, nested=nested, paired=paired)
@@ -68,10 +73,11 @@ def _own_dims(key: str) -> int:
     return _OWN_DIMS.get(key.partition(".")[0], 1)
 
 
-def _newest(key: str, value: object, robot: int, batched: bool) -> object:
-    """One robot's newest entry."""
+def _of_robot(key: str, value: object, robot: int, batched: bool, windows: Container[str]) -> object:
+    """One robot's entry: a window whole, of everything else the newest."""
     if isinstance(value, np.ndarray):
-        return _newest_of_array(key, value, robot)
+        own = value[robot] if value.ndim == _own_dims(key) + 2 else value
+        return own if key in windows else _newest(key, own)
     if isinstance(value, list) and not key.startswith("state"):  # text: [B][T], [T], or [B] without time
         if batched and value:
             value = value[min(robot, len(value) - 1)]
@@ -80,11 +86,8 @@ def _newest(key: str, value: object, robot: int, batched: bool) -> object:
     return value
 
 
-def _newest_of_array(key: str, array: np.ndarray, robot: int) -> np.ndarray:
-    own = _own_dims(key)
-    if array.ndim == own + 2:
-        array = array[robot]
-    if array.ndim == own + 1:
+def _newest(key: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim == _own_dims(key) + 1:
         if not len(array):
             raise malformed(key, "at least one time step", "none")
         array = array[-1]

@@ -14,6 +14,8 @@ import pytest
 import zmq
 
 from policy.null import NullPolicy, null_spec
+from policy.spec import SensorSpec
+from service.dropin.aliases import read_aliases
 from service.running import RunningServer
 
 from .conftest import TOKEN
@@ -190,6 +192,26 @@ def test_the_newest_time_step_is_what_the_policy_sees(codec: str, image: np.ndar
     np.testing.assert_array_equal(seen.seen.images["corner4"], image)
     np.testing.assert_array_equal(seen.seen.state, np.array([0.1, 0.2, 0.3, 0.4], np.float32))
     assert seen.seen.instruction == "new"
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_sensors_window_reaches_the_policy_whole(codec: str, image: np.ndarray, batched: bool) -> None:
+    sensor = SensorSpec(name="force", channels=2, window=5, rate_hz=100.0, units="N")
+    seen, window = Seen(null_spec(size=16, sensors=[sensor])), np.arange(6, dtype=np.float32).reshape(3, 2)
+    first = (1, 1) if batched else (1,)
+    aliases = read_aliases(["state.force=sensors.force"])
+    with RunningServer(lambda: seen, groot_port=0, aliases=aliases) as server:
+        robot = Robot(server, codec)
+        robot.call(
+            "get_action",
+            {
+                "video.cam": image.reshape(*first, *image.shape),
+                "state.all": np.zeros((*first, 4)),
+                "state.force": window[None] if batched else window,
+            },
+        )
+        robot.close()
+    np.testing.assert_array_equal(seen.seen.sensors["force"], window)
 
 
 def test_the_modalities_are_told_under_the_robots_own_names(humanoid: Robot) -> None:
