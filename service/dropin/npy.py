@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from service.wire import arrays
+from service.wire.bounded_msgpack import FEW, too_many
 from service.wire.values import malformed
 
 _HEADERS = {
@@ -17,7 +18,11 @@ _HEADERS = {
 
 
 def read_npy(data: bytes, field: str) -> np.ndarray | list:
-    """The array, a view of `data`; text arrays become nested lists. Raises `malformed`, for objects too."""
+    """The array, a view of `data`; text arrays become nested lists.
+
+    Raises:
+        TinyVLAError: `malformed`, for objects too, or `too_large` for more texts than a message may hold values.
+    """
     stream = io.BytesIO(data)
     try:
         shape, by_columns, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
@@ -38,6 +43,8 @@ def write_npy(array: np.ndarray) -> bytes:
 
 
 def _texts(body: memoryview, shape: tuple[int, ...], dtype: np.dtype, field: str) -> list:
+    if math.prod(shape) > FEW:
+        raise too_many(field, FEW)
     try:
         if not shape or math.prod(shape) * dtype.itemsize != body.nbytes:
             raise ValueError("a size that does not fit")

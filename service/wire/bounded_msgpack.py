@@ -38,7 +38,7 @@ def unpack(body: Buffer, field: str = "body", limit: int = MANY) -> object:
         nonlocal left
         left -= len(values)
         if left < 0:
-            raise _too_many(field, limit)
+            raise too_many(field, limit)
         return values
 
     try:
@@ -52,7 +52,7 @@ def unpack(body: Buffer, field: str = "body", limit: int = MANY) -> object:
     # Unpackers raise ValueError (UTF-8, depth, extra data), UnpackException, and TypeError for odd map keys.
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         if "exceeds max_" in str(error):
-            raise _too_many(field, limit) from None
+            raise too_many(field, limit) from None
         raise TinyVLAError(
             "malformed",
             f"the {field} is no MessagePack: {error!s:.120}",
@@ -61,7 +61,8 @@ def unpack(body: Buffer, field: str = "body", limit: int = MANY) -> object:
         ) from None
 
 
-def _too_many(field: str, limit: int) -> TinyVLAError:
+def too_many(field: str, limit: int) -> TinyVLAError:
+    """The refusal of what would unfold to more than `limit` values."""
     return TinyVLAError(
         "too_large",
         f"the {field} unfolds to more than {limit} values; send arrays as binary",

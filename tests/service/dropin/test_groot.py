@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import zmq
 
+from policy.errors import TinyVLAError
 from policy.null import NullPolicy, null_spec
 from policy.spec import SensorSpec
 from service.dropin.aliases import read_aliases
+from service.dropin.npy import read_npy
 from service.running import RunningServer
 
 from .conftest import TOKEN
@@ -280,6 +282,13 @@ def test_a_header_that_claims_terabytes_allocates_nothing(robot: Robot) -> None:
     np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)})
     bomb = {"__ndarray_class__": True, "as_npy": out.getvalue()}
     assert "malformed: state.a" in robot.call("get_action", {"state.a": bomb})["error"]
+
+
+def test_an_array_of_texts_may_hold_no_more_values_than_a_message() -> None:
+    texts = npy_default(np.full(10_001, "a"))["as_npy"]
+    with pytest.raises(TinyVLAError) as refused:
+        read_npy(texts, "language.task")
+    assert (refused.value.code, refused.value.field) == ("too_large", "language.task")
 
 
 @pytest.mark.parametrize(
