@@ -181,6 +181,6 @@ def _unknown(key: str) -> TinyVLAError:
 def _sampler(value: object) -> Literal["ddim", "ddpm"]:
     if value is None:
         return "ddim"
-    if value not in ("ddim", "ddpm"):
+    if not isinstance(value, str) or value not in ("ddim", "ddpm"):
         raise malformed("sampler", "'ddim' or 'ddpm'", shown(value))
     return cast(Literal["ddim", "ddpm"], value)

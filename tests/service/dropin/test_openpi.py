@@ -132,6 +132,7 @@ def test_an_alias_table_tells_two_cameras_apart(
         (lambda o: o.update({"prompt": 3}), "malformed: instruction: expected text"),
         (lambda o: o.update({"ddim_steps": 500}), "contract_mismatch: ddim_steps"),
         (lambda o: o.update({"policy": "other"}), "unknown_policy"),
+        (lambda o: o.update({"sampler": np.zeros(2)}), "malformed: sampler"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
