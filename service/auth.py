@@ -58,8 +58,16 @@ def check_origin(headers: Mapping[str, str]) -> None:
     to it. Programs send no `Origin` and pass.
     """
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _host_of(origin) != headers.get("host", "").lower():
         raise TinyVLAError("forbidden", "pages of other origins may not use this server", field="Origin")
+
+
+def _host_of(origin: str) -> str | None:
+    """With its port; None where nothing of it reads as a host."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def token_wanted(token: str | None) -> Sequence[Dependency]:

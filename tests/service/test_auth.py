@@ -94,6 +94,7 @@ def test_without_an_admin_token_nobody_is_admin() -> None:
         ("http://robot", "forbidden"),
         ("http://evil.example", "forbidden"),
         ("null", "forbidden"),
+        ("http://[", "forbidden"),
     ],
 )
 def test_pages_of_other_origins_are_turned_away_token_or_not(origin: str, code: str) -> None:
