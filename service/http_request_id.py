@@ -25,8 +25,12 @@ class HttpRequestId:
             return
         mark = request_id.begin(_given(scope["headers"]))
         told = (request_id.HEADER, mark.id.encode("ascii"))
+        status = 0
 
         async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
             if message["type"] in (
                 "http.response.start",
                 "websocket.http.response.start",
@@ -35,7 +39,12 @@ class HttpRequestId:
                 message["headers"] = [*message.get("headers", ()), told]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            # Starlette raises what it has answered as an internal error once more, to have it logged; it is already.
+            if status != 500:
+                raise
 
 
 def _given(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

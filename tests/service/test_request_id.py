@@ -104,6 +104,21 @@ def test_an_internal_error_is_logged_under_the_id_that_the_client_is_told(
     assert "fire" in str(line.exc_info[1])
 
 
+def test_an_error_of_a_route_is_one_line_in_the_log(
+    server: RunningServer,
+    http: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(server.engine.metrics, "text", lambda: {}["on fire"])
+    response = http.get("/metrics", headers={HEADER: "mine-8"})
+    assert response.status_code == 500
+    assert "mine-8" in json_codec.decode_error(response.content).detail
+    http.get("/healthz")  # what the connection's task logs of the one before, it has logged by now
+    [line] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "mine-8" in line.getMessage()
+
+
 def test_a_thread_handles_one_request_at_a_time() -> None:
     outer = request_id.begin("outer")
     with request_id.handling(request_id.Mark("inner", 0.0)):
