@@ -196,6 +196,10 @@ class PolicyWatch:
         if wanted is None:
             return
         label = self._labels.get(wanted)
+        if label is not None and all(policy.label != label for policy in self._engine.policies):
+            del self._labels[wanted]  # unloaded by who has the admin token, but it lies here still
+            self._load(wanted, becomes_active=False)
+            label = self._labels.get(wanted)
         if label is None:
             if wanted != self._complained_of:
                 log.warning("%s names %r, which is not served", self._directory / ACTIVE, wanted[:200])

@@ -188,6 +188,18 @@ def test_a_name_in_the_file_active_that_is_no_bundle_is_told_once_and_changes_no
     assert sum("'../a'" in record.getMessage() for record in caplog.records) == 1
 
 
+def test_what_was_unloaded_by_hand_is_loaded_again_when_it_is_to_be_active(
+    watch: PolicyWatch, engine: Engine, put: Callable[..., Path], tmp_path: Path
+) -> None:
+    put("old", at=100)
+    put("new", at=200)
+    watch.look()
+    engine.unload("old")
+    (tmp_path / "active").write_text("old\n")
+    watch.look()
+    assert active(engine) == "old"
+
+
 def test_the_same_policy_from_elsewhere_is_left_to_elsewhere(
     watch: PolicyWatch, engine: Engine, put: Callable[..., Path]
 ) -> None:
