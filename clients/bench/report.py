@@ -49,12 +49,28 @@ def comparisons(measured: Sequence[Measurement]) -> list[str]:
     return lines
 
 
-def write_json(path: Path, measured: Sequence[Measurement], settings: dict[str, object], policy: str) -> None:
-    """Everything that was measured, and on what. Whole or not at all."""
+def write_json(
+    path: Path,
+    measured: Sequence[Measurement],
+    settings: dict[str, object],
+    policy: str,
+    *,
+    interrupted: bool = False,
+) -> None:
+    """Everything that was measured, and on what. Whole or not at all.
+
+    Args:
+        path: of the file.
+        measured: cases, in order.
+        settings: what was asked for, JSON-able.
+        policy: label of the one that was served.
+        interrupted: some cases that were asked for are not there.
+    """
     report = {
         "format": "tinyvla-bench-serve/1",
         "policy": policy,
         "settings": settings,
+        "interrupted": interrupted,
         "machine": {
             "cores": os.cpu_count(),
             "system": platform.platform(),

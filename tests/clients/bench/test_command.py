@@ -71,6 +71,31 @@ def test_a_case_that_fails_costs_no_other(tmp_path: Path, capfd: pytest.CaptureF
             main(["serve", *there, "http-json"])
 
 
+@pytest.mark.parametrize("complete", [0, 1])
+def test_an_interruption_keeps_what_is_complete_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], complete: int
+) -> None:
+    asked: list[Case] = []
+
+    def measure(case: Case, *how: object) -> Measurement:
+        asked.append(case)
+        if len(asked) > complete:
+            raise KeyboardInterrupt
+        return Measurement(case, 1.0, 100, {}, 1.0, 2.0, 3.0, 9.0, 100.0, 0.5)
+
+    monkeypatch.setattr("clients.bench.command.measure", measure)
+    with RunningServer(NullPolicy) as server:
+        there = ["--server", server.http_url, "--doors", "http-msgpack", "http-json", "--out", str(tmp_path)]
+        assert main(["serve", *there]) == 130
+    said = capfd.readouterr().out
+    assert f"interrupted: {complete} of 2 cases were measured" in said
+    assert ("p99" in said) == (tmp_path / "bench.json").exists() == bool(complete)
+    if complete:
+        report = json.loads((tmp_path / "bench.json").read_text())
+        assert [row["case"]["door"] for row in report["measured"]] == ["http-msgpack"]
+        assert report["interrupted"]
+
+
 @pytest.mark.usefixtures("http_json_fails")
 def test_without_openpi_s_client_its_door_is_left_out_unless_it_was_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
