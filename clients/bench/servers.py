@@ -8,6 +8,8 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +69,14 @@ def _own_server(settings: BenchSettings) -> Iterator[tuple[str, str, str]]:
         for line in cast(TextIO, process.stderr):
             found = re.search(r"ready: .* at (\S+) and (\S+), GR00T at (tcp://[^\s\"]+)", line)
             if found:
-                yield found[1], found[2], found[3]
+                # Somebody reads on: a server whose pipe is full would stand still where it logs.
+                reading = threading.Thread(target=deque, args=(process.stderr, 0), daemon=True)
+                reading.start()
+                try:
+                    yield found[1], found[2], found[3]
+                finally:
+                    process.terminate()
+                    reading.join(STOP_WITHIN_S)
                 return
             said = line.strip() or said
         raise UsageError(f"the server did not start: {said[:300]}")
