@@ -38,7 +38,8 @@ class RecordingCamera:
     def __init__(self, counts: RecordingCounts, log: Callable[[str], None]) -> None:
         self._counts, self._log = counts, log
         self._seen: _Seen | None = None
-        self._sizes: Mapping[str, tuple[int, int]] | None = None  # the first picture's, and so the dataset's
+        self._sizes: Mapping[str, tuple[int, int]] | None = None  # of the pictures that are taken
+        self._strays: Mapping[str, tuple[int, int]] | None = None  # of the newest one, where that was another
         self._told = False
 
     def take(self, mark: Mark) -> Frame | None:
@@ -66,16 +67,31 @@ class RecordingCamera:
         assert mark.look is not None
         try:
             observation = mark.look()
-            if (wrong := _wrong_with(observation, mark, self._sizes)) is None and observation is not None:
-                files = {name: encode_rgb(image, JPEG_QUALITY) for name, image in observation.images.items()}
-                self._sizes = self._sizes or _sizes(observation)
-                return _Seen(mark, observation, self._sizes, files)
+            if (wrong := _wrong_with(observation, mark)) is None and observation is not None:
+                sizes = _sizes(observation)
+                if (wrong := self._unusual(sizes)) is None:
+                    files = {
+                        name: encode_rgb(image, JPEG_QUALITY) for name, image in observation.images.items()
+                    }
+                    return _Seen(mark, observation, sizes, files)
         except Exception as error:  # a driver's, which the receiver meets too and tells in its own way
             wrong = f"{type(error).__name__}: {error}"
         self._counts.unusable += 1
         if not self._told:
             self._told = True
             self._log(f"recording: a frame is left out: {wrong}")
+        return None
+
+    def _unusual(self, sizes: Mapping[str, tuple[int, int]]) -> str | None:
+        """What is wrong with pictures of another size; where the next ones have it too, it is the camera's now.
+
+        The frame that is left out between ends a part, so each part has one size. `finish` decides between them.
+        """
+        known = self._sizes or sizes
+        if sizes not in (known, self._strays):
+            self._strays = sizes
+            return f"its pictures are {dict(sizes)}, those before were {dict(known)}"
+        self._sizes, self._strays = sizes, None
         return None
 
 
@@ -87,15 +103,11 @@ def _sizes(observation: RobotObservation) -> dict[str, tuple[int, int]]:
     return {name: (image.shape[0], image.shape[1]) for name, image in observation.images.items()}
 
 
-def _wrong_with(
-    observation: RobotObservation | None, mark: Mark, sizes: Mapping[str, tuple[int, int]] | None
-) -> str | None:
+def _wrong_with(observation: RobotObservation | None, mark: Mark) -> str | None:
     if observation is None:
         return "the robot has no observation yet"
     if missing := sorted(set(mark.episode.info.cameras) - set(observation.images)):
         return f"no image of {', '.join(missing)}"
-    if sizes is not None and (found := _sizes(observation)) != sizes:
-        return f"its pictures are {found}, the first ones were {dict(sizes)}"
     if np.shape(observation.state) != (length := len(mark.episode.info.state_names),):
         return f"its state is {list(np.shape(observation.state))}, its names are {length}"
     if not np.isfinite(observation.state).all():

@@ -35,7 +35,17 @@ class Finished:
     episodes: int  # of the dataset; an episode with gaps is several
     frames: int
     cut_off: int  # episodes among them whose end was not recorded
-    left_out: int  # journals that hold no frame, or another robot's or rate's than the first
+    left_out: int  # journals that hold no frame, or another robot's, rate's or image size's than most
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A journal that is staged."""
+
+    path: Path
+    facts: DatasetFacts
+    frames: int
+    cut_off: bool
 
 
 def claim(root: Path) -> TextIO:
@@ -84,9 +94,30 @@ def finish(root: Path, log: Callable[[str], None]) -> Finished:
 
 
 def _build(root: Path, log: Callable[[str], None]) -> Finished:
-    facts: DatasetFacts | None = None
-    keys: list[str] = []
-    frames = cut_off = left_out = 0
+    parts, left_out = _staged_parts(root, log)
+    if not parts:
+        log("recording: nothing was recorded")
+        return Finished(0, 0, 0, left_out)
+    facts = _of_most(parts)
+    for part in [part for part in parts if part.facts != facts]:
+        differing = ", ".join(_differing(part.facts, facts))
+        why = f"{part.path}: recorded with another robot, rate or image size than most; they differ in {differing}"
+        _leave_out(part.path, why, log)
+        parts.remove(part)
+        left_out += 1
+    finalize_dataset(root, [part.path.stem for part in parts], facts)
+    frames, cut_off = sum(part.frames for part in parts), sum(part.cut_off for part in parts)
+    log(
+        f"recording: {frames} frames, {len(parts)} episodes in {root}"
+        + (f"; {cut_off} of them were cut off" if cut_off else "")
+    )
+    return Finished(len(parts), frames, cut_off, left_out)
+
+
+def _staged_parts(root: Path, log: Callable[[str], None]) -> tuple[list[_Part], int]:
+    """The journals that can be episodes of a dataset, and how many cannot."""
+    parts: list[_Part] = []
+    left_out = 0
     staged = staged_keys(root)
     endings = _endings(root)
     for path in journals(root):
@@ -95,34 +126,34 @@ def _build(root: Path, log: Callable[[str], None]) -> Finished:
             journal = read_journal(path)
             if not journal.frames:
                 raise UsageError(f"{path}: not one frame of it is whole")
-            own = DatasetFacts.from_info(journal.about["facts"])
-            if facts is not None and own != facts:
-                raise UsageError(
-                    f"{path}: recorded with another robot, rate or image size than the first; "
-                    f"they differ in {', '.join(_differing(own, facts))}"
-                )
+            facts = DatasetFacts.from_info(journal.about["facts"])
             if path.stem not in staged:
-                stage_episode(root, path.stem, _arrays(journal, own, ending))
-            facts = own  # from here on: one that is left out must not decide for the others
+                stage_episode(root, path.stem, _arrays(journal, facts, ending))
         except (UsageError, ValueError, LookupError) as error:  # the last: frames of other cameras or sensors
             if isinstance(error.__cause__, OSError):  # the disk's fault, not the journal's
                 raise
-            log(f"recording: left out: {error if isinstance(error, UsageError) else f'{path}: {error!r}'}")
-            path.rename(path.with_suffix(LEFT_OUT))
+            _leave_out(path, str(error) if isinstance(error, UsageError) else f"{path}: {error!r}", log)
             left_out += 1
-            continue
-        keys.append(path.stem)
-        frames += len(journal.frames)
-        cut_off += ending is None
-    if facts is None:
-        log("recording: nothing was recorded")
-        return Finished(0, 0, 0, left_out)
-    finalize_dataset(root, keys, facts)
-    log(
-        f"recording: {frames} frames, {len(keys)} episodes in {root}"
-        + (f"; {cut_off} of them were cut off" if cut_off else "")
-    )
-    return Finished(len(keys), frames, cut_off, left_out)
+        else:
+            parts.append(_Part(path, facts, len(journal.frames), ending is None))
+    return parts, left_out
+
+
+def _of_most(parts: Sequence[_Part]) -> DatasetFacts:
+    """Those of most frames, of as many the first: a camera may have begun with pictures of another size."""
+    kinds: list[DatasetFacts] = []
+    frames: list[int] = []
+    for part in parts:
+        if part.facts not in kinds:
+            kinds.append(part.facts)
+            frames.append(0)
+        frames[kinds.index(part.facts)] += part.frames
+    return kinds[frames.index(max(frames))]
+
+
+def _leave_out(path: Path, why: str, log: Callable[[str], None]) -> None:
+    log(f"recording: left out: {why}")
+    path.rename(path.with_suffix(LEFT_OUT))
 
 
 def _endings(root: Path) -> dict[str, Mapping[str, Any] | None]:

@@ -241,6 +241,34 @@ def test_a_picture_of_another_size_costs_that_frame_alone(tmp_path, lines):
     assert [(part.extra["first_period"], len(part)) for part in parts] == [(0, 6), (28, 13)]
 
 
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("unusual", [range(1), range(3), range(7)], ids=["one", "some", "a third"])
+def test_a_camera_that_begins_with_pictures_of_another_size_costs_those_alone(tmp_path, lines, unusual):
+    class Settling(CountingRobot):
+        def look_later(self):
+            look, frame = super().look_later(), len(self.commands) // 4
+            shape = (
+                (33, 17, 3) if frame in unusual else (15, 19, 3)
+            )  # a dataset of pictures has no use for even sizes
+            return lambda: replace(look(), images={"corner4": np.full(shape, 10 * frame, np.uint8)})
+
+    with Recorder(tmp_path, SPEC, lines.append) as recorder:
+        commands = drive(TappedRobot(Settling(), [recorder]), 80)
+        recorder.ended(outcome())
+    assert recorder.counts.unusable == 1  # the first one of the other size
+    assert "they differ in cameras" in lines.told("recording: left out")
+    dataset = LeRobotDataset(tmp_path)
+    [part] = dataset.episodes()
+    first = len(unusual) + 1
+    assert dataset.facts.cameras == {"corner4": (15, 19)}
+    assert (part.extra["first_period"], len(part)) == (4 * first, 20 - first)
+    np.testing.assert_array_equal(part.action.reshape(-1, 4), commands[4 * first :])
+    seen = [decode_rgb(image) for image in part.images["corner4"]]
+    assert {picture.shape for picture in seen} == {(15, 19, 3)}
+    np.testing.assert_allclose([p[0, 0, 0] for p in seen], 10 * np.arange(first, 20), atol=1)
+    assert len(list(tmp_path.glob(".journals/*.left-out"))) == 1  # and not thrown away
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [({"cameras": ("wrist/left",)}, "may not contain '/'"), ({"state_names": ()}, "no state")],
