@@ -141,11 +141,23 @@ class LoadedPolicy:
         rows = list(features) if features is not None else [None] * len(observations)
         fresh = [row for row, known in enumerate(rows) if known is None]
         if fresh:
-            newly = self._backend.see(*self._pictured([observations[row] for row in fresh]))
+            newly = self._see([observations[row] for row in fresh])
             for row, found in zip(fresh, newly, strict=True):
                 rows[row] = found
         seen = np.stack([row for row in rows if row is not None])
         return self._backend.fuse(seen, state, sensors), seen
+
+    def _see(self, observations: Sequence[Observation]) -> np.ndarray:
+        """What the backend sees of each; a backbone is shown them one by one.
+
+        In 16 bits it makes something else of a row that is padded to a longer one's length, or computed among more of
+        them, and a chunk must not depend on what shares its run.
+        """
+        images, tokens = self._pictured(observations)
+        if self.spec.backbone is None:
+            return self._backend.see(images, tokens)
+        rows = (slice(row, row + 1) for row in range(len(images)))
+        return np.concatenate([self._backend.see(images[row], tokens[row]) for row in rows])
 
     def _pictured(self, observations: Sequence[Observation]) -> tuple[np.ndarray, np.ndarray]:
         """What `Backend.see` takes: images and tokens."""

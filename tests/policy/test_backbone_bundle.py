@@ -14,9 +14,11 @@ from policy.bundle import load_bundle, read_golden, read_golden_seen, read_spec,
 from policy.checksums import CHECKSUMS, file_hash
 from policy.errors import UsageError
 from policy.export.write_bundle import write_bundle
+from policy.loaded import LoadedPolicy
 from policy.networks.backbone.files import find_backbone
 from policy.observation import SampleOptions
-from tests.tiny_backbones import write_backbone
+from policy.runtimes.eager import EagerBackend
+from tests.tiny_backbones import KINDS, write_backbone
 
 RUNTIMES = ("onnx", "torchscript", "eager")
 
@@ -48,6 +50,22 @@ def test_runtimes_agree(backbone_bundle, make_observation):
         drawn.append(draw(policy, make_observation(policy.spec)).actions)
     np.testing.assert_allclose(drawn[1], drawn[0], atol=1e-3)
     np.testing.assert_allclose(drawn[2], drawn[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_16_bits_too_a_chunk_is_the_same_whatever_shares_the_run(
+    make_spec, make_network, see_through, make_observation, kind
+):
+    spec = see_through(make_spec(cameras=("front", "side")), kind, dtype="bf16")
+    policy = LoadedPolicy(spec, EagerBackend(make_network(spec), "cpu", threads=1))
+    texts = ("go", "pick up the green cube", "open it", "go")  # in one run shorter ones would be padded
+    observations = [make_observation(spec, seed=i, instruction=text) for i, text in enumerate(texts)]
+    options = [SampleOptions(seed=i) for i in range(4)]
+    together = policy.predict(observations, options)
+    for observation, option, shared in zip(observations, options, together, strict=True):
+        (alone,) = policy.predict([observation], [option])
+        np.testing.assert_array_equal(shared.features, alone.features)
+        np.testing.assert_allclose(shared.actions, alone.actions, rtol=1e-5, atol=1e-5)
 
 
 def test_a_bundle_holds_adapters_and_projections_and_names_the_backbone(backbone_bundle):
