@@ -16,6 +16,7 @@ from policy.networks.backbone import files
 from policy.networks.backbone.encoder import is_token
 from policy.networks.backbone.files import find_backbone, find_recorded
 from policy.networks.backbone.model import load_config, open_backbone
+from policy.networks.backbone.processor import load_processor
 from policy.networks.backbone.prompt import PROMPT, Prompt
 from policy.networks.network import PolicyNetwork
 from policy.spec import BackboneSpec
@@ -102,6 +103,23 @@ def test_a_prompt_without_the_images_is_refused(backbone_at, tmp_path, kind):
     )
     with pytest.raises(UsageError, match="image"):
         prompt.inputs(pictures().numpy(), TEXTS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_are_resized_with_pil_where_torchvision_is_installed_too(backbone_at, monkeypatch, kind):
+    from transformers.models.auto import image_processing_auto
+
+    chosen = []
+    right = image_processing_auto._load_backend_class
+    monkeypatch.setattr(image_processing_auto, "is_torchvision_available", lambda: True)
+    monkeypatch.setattr(
+        image_processing_auto,
+        "_load_backend_class",
+        lambda name, backend, *rest: chosen.append(backend) or right(name, backend, *rest),
+    )
+    directory = backbone_at(kind)
+    load_processor(directory, load_config(find_backbone(str(directory), download=False)))
+    assert chosen[-1] == "pil"
 
 
 def test_ids_with_too_few_image_tokens_are_refused(backbone_at):

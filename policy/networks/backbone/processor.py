@@ -1,7 +1,8 @@
 """The backbone's own processor, for images alone.
 
 Processors of `transformers` bring a part for videos that needs torchvision. Policies see still images, so it is left
-out, and images are resized with PIL.
+out. Images are resized with PIL, also where torchvision is installed and `transformers` would take other code for it:
+a machine that has it must see what one without it saw.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def load_processor(directory: Path, config: Any) -> Any:
     Raises:
         UsageError: files that do not make a processor of images and text.
     """
+    from transformers import AutoImageProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
     if type(config) not in PROCESSOR_MAPPING:
@@ -27,6 +29,9 @@ def load_processor(directory: Path, config: Any) -> Any:
     kind = PROCESSOR_MAPPING[type(config)]
     try:
         processor = _images_only(kind).from_pretrained(str(directory), local_files_only=True)
+        processor.image_processor = AutoImageProcessor.from_pretrained(
+            str(directory), local_files_only=True, backend="pil"
+        )
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"backbone {directory}: its processor cannot be loaded: {reason}") from error
