@@ -91,7 +91,8 @@ class LoadedPolicy:
         for option, seed in zip(options, seeds, strict=True):
             prefix = None
             if option.prefix is not None and len(option.prefix):
-                prefix = to_unit(option.prefix, spec.normalization.action)
+                # Training shows the network none that leaves the data's range; the reply holds it as it came.
+                prefix = to_unit(option.prefix, spec.normalization.action).clip(-1.0, 1.0)
             for sample in range(option.samples):
                 rngs.append(np.random.Generator(np.random.Philox(key=[seed, sample])))
                 prefixes.append(prefix)

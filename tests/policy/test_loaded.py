@@ -94,6 +94,18 @@ def test_actions_are_clipped_to_the_bounds_but_a_prefix_never(make_spec, make_ob
     np.testing.assert_array_equal(found.actions[1:], np.ones((7, 3), np.float32))
 
 
+@pytest.mark.parametrize("head", ["diffusion", "regression"])
+def test_the_network_is_shown_a_prefix_within_the_range_as_in_training(
+    make_spec, make_observation, backend, head
+):
+    spec = make_spec(head=head)
+    prefix = np.float32([[25.0, 2.0, -1.0], [-10.0, -3.0, 0.5]])
+    (found,) = LoadedPolicy(spec, backend).predict([make_observation(spec)], [SampleOptions(prefix=prefix)])
+    for chunk, *_ in backend.denoised:
+        np.testing.assert_allclose(chunk[0, :2], [[1.0, 0.0, -1.0], [-1.0, -1.0, 0.5]], atol=1e-6)
+    np.testing.assert_array_equal(found.actions[:2], prefix)
+
+
 def test_the_mean_of_several_samples_and_their_spread(make_spec, make_observation, make_backend):
     spec = make_spec()
 
