@@ -56,6 +56,15 @@ def test_the_fit_finds_the_curve_that_the_episodes_were_drawn_from():
     np.testing.assert_allclose(fit.rate(LOSSES), truth(LOSSES), atol=0.01)
 
 
+@pytest.mark.parametrize("checkpoints", [3, 5, 7])
+def test_checkpoints_of_one_loss_say_the_same_of_every_other(checkpoints):
+    """As a resample may hold one checkpoint again and again."""
+    for loss in np.geomspace(0.01, 0.5, 100):
+        alike = Counts(np.full(checkpoints, loss), np.full(checkpoints, 18.0), np.full(checkpoints, 20.0))
+        said = fit_logistic(alike).rate(np.array([0.9, 1.0, 1.1]) * loss)
+        np.testing.assert_allclose(said, 0.9, atol=0.01)
+
+
 def test_success_never_rises_with_the_loss():
     """Were the worst checkpoints to succeed most, a flat line is all that is said."""
     successes = drawn(0).successes

@@ -58,8 +58,9 @@ def _sigmoid(odds: np.ndarray) -> np.ndarray:
 def fit_logistic(counts: Counts) -> Fit:
     """Most likely curves of binomial counts."""
     logs = np.log(counts.loss)
-    center, scale = logs.mean(-1), logs.std(-1)
-    scale = np.where(scale > 0, scale, 1.0)
+    center = logs.mean(-1)
+    # The mean of equal numbers need not be that number: rounding is no spread to divide by.
+    scale = np.where(np.ptp(logs, axis=-1) > 0, logs.std(-1), 1.0)
     z = (logs - center[..., None]) / scale[..., None]
     both = _newton(np.stack([np.ones_like(z), -z], -1), counts)
     # The likelihood is concave: where its best point rises with the loss, the best that does not is flat.
