@@ -75,6 +75,12 @@ def test_an_offset_that_drifts_is_followed_and_a_wild_message_is_not_believed():
     assert np.abs(found - drifting - 0.001)[believed].max() < 0.0015
 
 
+def test_of_two_halves_on_clocks_far_apart_one_is_believed():
+    sent = np.arange(6) / 100
+    found = offsets_to_receiver(sent, sent + np.repeat([0.01, 5.0], 3))
+    np.testing.assert_allclose(found, [0.01, 0.01, 0.01, np.nan, np.nan, np.nan])
+
+
 @pytest.mark.parametrize(
     ("own", "expected"),
     [
