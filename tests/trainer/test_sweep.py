@@ -83,6 +83,26 @@ def test_the_same_seed_gives_the_same_episode_to_the_bit():
     assert first.held == 8  # only until the first chunk comes
 
 
+def test_an_episode_does_not_depend_on_those_that_its_worker_ran_before():
+    """At 800 ms a plan is as old as it may be in the very period in which it is replaced."""
+    clock = SimulatedClock()
+    robot = MetaWorldRobot("reach", cameras=("corner4",), size=32, clock=clock)
+    spec = null_spec(cameras=("corner4",), size=32)
+    found = []
+    try:
+        for before in (0.0, 6.25, 1000.0125):
+            clock.now = before
+            found.append(
+                run_delayed_episode(
+                    robot, clock, InProcessClient(NullPolicy(spec)), spec, ReceiverSettings(chunk_policy="rtc", seed=0),
+                    delay_ms=800.0, episode=0, seed=7,
+                )
+            )  # fmt: skip
+    finally:
+        robot.close()
+    assert found == [found[0]] * 3
+
+
 @pytest.mark.slow
 def test_a_sweep_leaves_table_json_and_picture_and_is_not_run_twice(tmp_path):
     args = SweepArgs(

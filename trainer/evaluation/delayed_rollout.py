@@ -46,6 +46,8 @@ def run_delayed_episode(
     seed: int,
 ) -> DelayedEpisode:
     """Reset from `seed` and run to the first success or the end of the episode; the same again gives the same."""
+    # Ages of plans are differences of times: from another start they round to the other side of a limit.
+    clock.now = 0.0
     robot.reset(seed)
     run = Episode(robot, spec, episode_settings(robot.info, spec, settings, seed, "sweep"), started=clock.now)
     periods = run_simulated(
