@@ -122,6 +122,8 @@ def _bundle(args: SweepArgs) -> Path:
 def _check(args: SweepArgs, spec: PolicySpec) -> None:
     if args.episodes < 1 or args.workers < 1:
         raise UsageError("--episodes and --workers must be at least 1")
+    if args.seed < 0:
+        raise UsageError(f"--seed must be 0 or more, got {args.seed}")
     if not task_names(args.tasks) or not args.chunk_policies:
         raise UsageError("--tasks and --chunk-policies need a name each")
     if not all(0 <= delay <= 60_000 for delay in args.delays) or not args.delays:

@@ -127,6 +127,7 @@ def test_a_sweep_leaves_table_json_and_picture_and_is_not_run_twice(tmp_path):
     ("wrong", "told"),
     [
         ({"episodes": 0}, "at least 1"),
+        ({"seed": -1}, "--seed must be 0 or more"),
         ({"delays": (-1.0,)}, "--delays"),
         ({"delays": ()}, "--delays"),
         ({"inference_rate": 0.0}, "--inference-rate"),
