@@ -224,6 +224,20 @@ def test_results_of_another_protocol_are_never_mixed_in(played, tmp_path, change
         call(tmp_path, **changes)
 
 
+def test_a_note_of_the_protocol_that_cannot_be_read_or_written_is_one_line(tmp_path):
+    run_missing.keep_same_protocol(tmp_path / "out", {"seed": 0})
+    note = tmp_path / "out" / "protocol.json"
+    before = note.stat().st_ino
+    run_missing.keep_same_protocol(tmp_path / "out", {"seed": 0})
+    assert note.stat().st_ino == before  # never open for writing while there are results that it is about
+    note.write_text("")
+    with pytest.raises(UsageError, match=r"protocol\.json"):
+        run_missing.keep_same_protocol(tmp_path / "out", {"seed": 0})
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"):
+        run_missing.keep_same_protocol(tmp_path / "file", {"seed": 0})
+
+
 def test_results_of_another_policy_are_never_mixed_in(played, tmp_path, monkeypatch):
     call(tmp_path)
     other = module.load_policy(None).spec.model_copy(update={"name": "other"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +10,8 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from clients.lerobot_v3.atomic import write_json_atomically
+from clients.lerobot_v3.opening import load_json
 from policy.errors import UsageError
 from trainer.evaluation.journal import Journal
 from trainer.progress_bars import episode_bars
@@ -25,13 +26,13 @@ def keep_same_protocol(out: Path, protocol: Mapping[str, object]) -> None:
     """Note under `out` what its results are of.
 
     Raises:
-        UsageError: it holds results of another policy or protocol.
+        UsageError: it holds results of another policy or protocol, does not tell which, or cannot be written.
     """
     note = out / "protocol.json"
-    if note.exists() and json.loads(note.read_text()) != protocol:
+    if not note.exists():
+        write_json_atomically(note, protocol)
+    elif load_json(note) != protocol:
         raise UsageError(f"{out} holds results of another policy or protocol; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(protocol))
 
 
 def run_missing(
