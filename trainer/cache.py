@@ -72,7 +72,7 @@ def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> Fram
     """The decoded cache of a dataset for these cameras; built when it is not there yet.
 
     Raises:
-        UsageError: it cannot be written, or the disk has no room for it.
+        UsageError: nothing to decode, a damaged image, no permission to write it, or no room on the disk.
     """
     directory = dataset.root / ".cache" / _cache_key(dataset, cameras)
     written = directory / "index.json"
@@ -105,6 +105,15 @@ def _decode(encoded: bytes, camera: CameraSpec) -> np.ndarray:
 
 
 @contextlib.contextmanager
+def _told(which: str) -> Iterator[None]:
+    """Turn what Pillow raises for a damaged image into one line."""
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UsageError(f"{which} is damaged; fetch or collect the dataset again") from error
+
+
+@contextlib.contextmanager
 def _only_builder(directory: Path, name: str) -> Iterator[None]:
     """Wait until no other process builds this cache. The system lets go of the lock when a builder dies."""
     with writable(directory):
@@ -120,17 +129,24 @@ def _only_builder(directory: Path, name: str) -> Iterator[None]:
 
 
 def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: Path) -> None:
+    if not dataset.num_episodes:
+        raise UsageError(f"{dataset.root}: no episodes; record or collect some")
     building = directory.with_name(directory.name + ".building")
     shutil.rmtree(building, ignore_errors=True)
-    height, width = cameras[0].height, cameras[0].width
-    shape = (dataset.num_frames, len(cameras), height, width, 3)
     try:
-        with writable(directory, size=math.prod(shape)):
-            building.mkdir(parents=True)
-            images = _map_with_room(building / "images.npy", shape)
+        _fill(dataset, cameras, building, directory)
     except UsageError:
         shutil.rmtree(building, ignore_errors=True)  # what room it took is given back
         raise
+
+
+def _fill(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], building: Path, directory: Path) -> None:
+    """Decode into `building`, which then becomes `directory`."""
+    height, width = cameras[0].height, cameras[0].width
+    shape = (dataset.num_frames, len(cameras), height, width, 3)
+    with writable(directory, size=math.prod(shape)):
+        building.mkdir(parents=True)
+        images = _map_with_room(building / "images.npy", shape)
     states, privileged, actions, executed = [], [], [], []
     starts, tasks, names, demonstrated_from = [0], [], [], []
     per_frame = dataset.facts.actions_per_frame
@@ -143,8 +159,9 @@ def _build(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], directory: 
                 decoded = pool.map(
                     lambda data, camera=camera: _decode(data, camera), episode.images[camera.name]
                 )
-                for frame, image in enumerate(decoded):
-                    images[start + frame, view] = image
+                with _told(f"{dataset.root}: an image of {camera.name} in episode {number}"):
+                    for frame, image in enumerate(decoded):
+                        images[start + frame, view] = image
             length = len(episode)
             starts.append(start + length)
             states.append(episode.state)

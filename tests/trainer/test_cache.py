@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from clients.lerobot_v3 import LeRobotDataset
@@ -87,8 +91,6 @@ def test_other_cameras_get_a_cache_of_their_own(data):
 
 
 def test_other_data_in_the_same_place_get_a_cache_of_their_own(data, make_dataset, tmp_path):
-    import shutil
-
     open_cache(data, cameras_of(data.facts))
     other = make_dataset(tmp_path / "other", [2, 5, 1])
     shutil.copytree(data.root / ".cache", other / ".cache")
@@ -119,3 +121,37 @@ def test_a_cache_that_cannot_be_made_is_told_in_one_line(data):
     (data.root / ".cache").write_text("in the way")
     with pytest.raises(UsageError, match=r"\.cache.*cannot be written"):
         open_cache(data, cameras_of(data.facts))
+
+
+def change_column(root, table: str, name: str, change) -> None:
+    """Rewrite a column of a dataset's tables, as only tools that are not ours would."""
+    for path in (root / table).rglob("*.parquet"):
+        rows = pq.read_table(path)
+        field = rows.schema.field(name)
+        values = pa.array(change(rows[name].to_pylist()), type=field.type)
+        pq.write_table(rows.set_column(rows.schema.get_field_index(name), field, values), path)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda png: b"no image", lambda png: png[:-25]], ids=["noise", "truncated"]
+)
+def test_a_damaged_image_is_one_line_and_the_room_of_the_others_is_given_back(data, damage):
+    def fifth(images):
+        images[4]["bytes"] = damage(images[4]["bytes"])
+        return images
+
+    change_column(data.root, "data", "observation.images.front", fifth)
+    found = LeRobotDataset(data.root)
+    with pytest.raises(UsageError, match="data: an image of front in episode 1 is damaged"):
+        open_cache(found, cameras_of(found.facts))
+    assert not list((data.root / ".cache").glob("*.building"))
+
+
+def test_a_dataset_without_episodes_is_one_line(data):
+    for table in ("data", "meta/episodes"):
+        shutil.rmtree(data.root / table)
+    info = data.root / "meta" / "info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"total_episodes": 0, "total_frames": 0}))
+    found = LeRobotDataset(data.root)
+    with pytest.raises(UsageError, match="data: no episodes"):
+        open_cache(found, cameras_of(found.facts))
