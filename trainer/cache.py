@@ -81,6 +81,12 @@ def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> Fram
             if not written.exists():
                 _build(dataset, cameras, directory)
     index = json.loads(written.read_text())
+    # What is said of an episode may be corrected, and its frames stay the same: asked of the dataset every time.
+    numbers = range(dataset.num_episodes)
+    tasks, extra = [dataset.task_of(n) for n in numbers], [dataset.extra_of(n) for n in numbers]
+    names = [
+        told.get("metaworld_task", told.get("task", task)) for told, task in zip(extra, tasks, strict=True)
+    ]
     return FrameCache(
         images=np.load(directory / "images.npy", mmap_mode="r"),
         state=np.load(directory / "state.npy"),
@@ -88,15 +94,12 @@ def open_cache(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...]) -> Fram
         actions=np.load(directory / "actions.npy"),
         executed=np.load(directory / "executed.npy"),
         episode_starts=np.asarray(index["episode_starts"], np.int64),
-        demonstrated_from=np.asarray(index["demonstrated_from"], np.int64),
-        tasks=tuple(index["tasks"]),
-        task_names=tuple(index["task_names"]),
+        demonstrated_from=np.asarray([told.get("demonstrated_from", 0) for told in extra], np.int64),
+        tasks=tuple(tasks),
+        task_names=tuple(names),
         actions_per_frame=index["actions_per_frame"],
         sensors=dataset.sensors,
-        streams=tuple(
-            {name: dataset.stream(number, name) for name in dataset.sensors}
-            for number in range(dataset.num_episodes)
-        ),
+        streams=tuple({name: dataset.stream(number, name) for name in dataset.sensors} for number in numbers),
     )
 
 
@@ -148,7 +151,7 @@ def _fill(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], building: Pa
         building.mkdir(parents=True)
         images = _map_with_room(building / "images.npy", shape)
     states, privileged, actions, executed = [], [], [], []
-    starts, tasks, names, demonstrated_from = [0], [], [], []
+    starts = [0]
     per_frame = dataset.facts.actions_per_frame
     with ThreadPoolExecutor() as pool:
         numbers = range(dataset.num_episodes)
@@ -170,16 +173,7 @@ def _fill(dataset: LeRobotDataset, cameras: tuple[CameraSpec, ...], building: Pa
             actions.append(episode.action.reshape(length * per_frame, -1))
             done = episode.action if episode.executed_action is None else episode.executed_action
             executed.append(done.reshape(length * per_frame, -1))
-            demonstrated_from.append(episode.extra.get("demonstrated_from", 0))
-            tasks.append(episode.task)
-            names.append(episode.extra.get("metaworld_task", episode.extra.get("task", episode.task)))
-    index = {
-        "episode_starts": starts,
-        "demonstrated_from": demonstrated_from,
-        "tasks": tasks,
-        "task_names": names,
-        "actions_per_frame": per_frame,
-    }
+    index = {"episode_starts": starts, "actions_per_frame": per_frame}
     with writable(directory):
         images.flush()
         np.save(building / "state.npy", np.concatenate(states))

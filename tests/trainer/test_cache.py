@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clients.lerobot_v3 import LeRobotDataset
+from clients.lerobot_v3.layout import EXTRA_COLUMN
 from policy.errors import UsageError
 from trainer import cache as module
 from trainer.cache import open_cache
@@ -155,3 +156,15 @@ def test_a_dataset_without_episodes_is_one_line(data):
     found = LeRobotDataset(data.root)
     with pytest.raises(UsageError, match="data: no episodes"):
         open_cache(found, cameras_of(found.facts))
+
+
+def test_what_is_corrected_of_an_episode_is_what_is_trained_on(data):
+    open_cache(data, cameras_of(data.facts))
+    facts = [json.dumps({"metaworld_task": name, "demonstrated_from": 2}) for name in ("one", "two")]
+    change_column(data.root, "meta/episodes", "tasks", lambda _: [["pick it up"], ["put it down"]])
+    change_column(data.root, "meta/episodes", EXTRA_COLUMN, lambda _: facts)
+    found = LeRobotDataset(data.root)
+    cache = open_cache(found, cameras_of(found.facts))
+    assert cache.tasks == ("pick it up", "put it down")
+    assert cache.task_names == ("one", "two")
+    assert cache.demonstrated_from.tolist() == [2, 2]
