@@ -42,6 +42,17 @@ _ROBOTS: dict[str, dict[str, Any]] = {
 }
 
 
+def _robot_of(facts: DatasetFacts) -> dict[str, Any]:
+    """`state_units`, `action_units` and `action_kind`."""
+    dims = (len(facts.state_names), len(facts.action_names))
+    other = {"state_units": ("1",) * dims[0], "action_units": ("1",) * dims[1], "action_kind": "delta"}
+    known = _ROBOTS.get(facts.robot_type or "", other)
+    if (len(known["state_units"]), len(known["action_units"])) != dims:
+        known = other  # somebody else's robot of that name
+    told = {**known, **facts.free}
+    return {name: told[name] if name == "action_kind" else tuple(told[name]) for name in other}
+
+
 def environment_units(facts: DatasetFacts) -> dict[str, str]:
     """Unit of each privileged value; metres of robots that do not say."""
     names = tuple(facts.environment_state_names or ())
@@ -65,15 +76,23 @@ def cameras_of(facts: DatasetFacts) -> tuple[CameraSpec, ...]:
 def check_alike(datasets: Sequence[LeRobotDataset]) -> None:
     """Raise UsageError unless the datasets may be trained on together."""
     first = datasets[0]
+    mine = _compared(first.facts)
     for other in datasets[1:]:
-        for field in ("cameras", "state_names", "action_names", "actions_per_frame", "control_rate_hz"):
-            mine, theirs = getattr(first.facts, field), getattr(other.facts, field)
-            if mine != theirs:
+        for field, theirs in _compared(other.facts).items():
+            if theirs != mine[field]:
                 raise UsageError(
-                    f"{other.root} differs from {first.root} in {field}: {theirs} against {mine}"
+                    f"{other.root} differs from {first.root} in {field}: {theirs} against {mine[field]}"
                 )
         if other.sensors != first.sensors:
             raise UsageError(f"{other.root} differs from {first.root} in its sensors")
+
+
+def _compared(facts: DatasetFacts) -> dict[str, Any]:
+    """What datasets that are trained on together have in common, beside their sensors."""
+    fields = (
+        "cameras", "state_names", "action_names", "actions_per_frame", "control_rate_hz", "environment_state_names",
+    )  # fmt: skip
+    return {field: getattr(facts, field) for field in fields} | _robot_of(facts)
 
 
 def check_same_senses(found: PolicySpec, wanted: PolicySpec, where: str) -> None:
@@ -100,7 +119,7 @@ def make_spec(
     Args:
         training: per cache the numbers of its training episodes.
     """
-    robot = {**_ROBOTS.get(facts.robot_type or "", {}), **facts.free}
+    robot = _robot_of(facts)
     states, actions = [], []
     by_task: dict[str, tuple[str, ...]] = {}
     for cache, episodes in zip(caches, training, strict=True):
@@ -129,7 +148,6 @@ def make_spec(
         ],
     )
     action_stats = range_stats(np.concatenate(actions))
-    width = len(facts.action_names)
     # A dimension that never moves in the data still needs an interval as its bounds.
     high = tuple(
         max(hi, lo + 1e-3) for lo, hi in zip(action_stats.minimum, action_stats.maximum, strict=True)
@@ -143,14 +161,12 @@ def make_spec(
     return PolicySpec(
         name=args.name or args.out.name,
         cameras=cameras_of(facts),
-        state=StateSpec(
-            names=tuple(facts.state_names), units=robot.get("state_units", ("1",) * len(facts.state_names))
-        ),
+        state=StateSpec(names=tuple(facts.state_names), units=robot["state_units"]),
         instruction=InstructionSpec(required=len(by_task) > 1, by_task=by_task),
         action=ActionSpec(
             names=tuple(facts.action_names),
-            units=robot.get("action_units", ("1",) * width),
-            kind=robot.get("action_kind", "delta"),
+            units=robot["action_units"],
+            kind=robot["action_kind"],
             low=action_stats.minimum,
             high=high,
             rate_hz=facts.control_rate_hz,

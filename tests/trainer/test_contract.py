@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
@@ -62,6 +65,37 @@ def test_datasets_that_differ_are_not_trained_on_together(make_dataset, tmp_path
     check_alike([first, first])
     with pytest.raises(UsageError, match=f"two differs from .*one in {field}"):
         check_alike([first, second])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"tinyvla": {"action_kind": "absolute"}}, "action_kind"),
+        ({"tinyvla": {"state_units": ["mm", "mm"]}}, "state_units"),
+        ({"tinyvla": {"action_units": ["mm", "mm"]}}, "action_units"),
+        ({"features": {"observation.environment_state": None}}, "environment_state_names"),
+    ],
+)
+def test_datasets_whose_numbers_mean_something_else_are_not_trained_on_together(
+    make_dataset, tmp_path, change, field
+):
+    roots = [make_dataset(tmp_path / name, [3]) for name in ("one", "two")]
+    path = roots[1] / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    for part, values in change.items():
+        info[part] = {key: value for key, value in {**info[part], **values}.items() if value is not None}
+    path.write_text(json.dumps(info))
+    with pytest.raises(UsageError, match=f"two differs from .*one in {field}"):
+        check_alike([LeRobotDataset(root) for root in roots])
+
+
+def test_a_robot_that_only_shares_the_name_of_one_that_is_known_makes_unitless_deltas(
+    make_cache, make_args, tmp_path
+):
+    cache = make_cache([4, 4])
+    facts = dataclasses.replace(facts_of(tmp_path / "data"), robot_type="metaworld")
+    spec = make_spec(make_args(), facts, [cache], [np.array([0])])
+    assert (spec.state.units, spec.action.units, spec.action.kind) == (("1", "1"), ("1", "1"), "delta")
 
 
 def test_cameras_of_different_sizes_are_one_line():
