@@ -100,8 +100,8 @@ def check_same_senses(found: PolicySpec, wanted: PolicySpec, where: str) -> None
     for part, of in {
         "cameras": lambda spec: [camera.name for camera in spec.cameras],
         "state": lambda spec: _with_units(spec.state),
-        "actions": lambda spec: _with_units(spec.action),
-        "sensors": lambda spec: [f"{sensor.name} [{sensor.channels}]" for sensor in spec.sensors],
+        "actions": lambda spec: [f"{spec.action.kind} {action}" for action in _with_units(spec.action)],
+        "sensors": lambda spec: [f"{s.name} [{s.channels} x {s.units}]" for s in spec.sensors],
     }.items():
         if of(found) != of(wanted):
             raise UsageError(f"{where}: its {part} are {of(found)}, the dataset's are {of(wanted)}")

@@ -426,9 +426,25 @@ def test_fine_tuning_from_a_policy_with_another_sensor_is_refused(make_args, mak
     )
     first.save("best")
     with pytest.raises(
-        UsageError, match=r"its sensors are \['torque \[2\]'\], the dataset's are \['tip \[2\]'\]"
+        UsageError, match=r"its sensors are \['torque \[2 x N\]'\], the dataset's are \['tip \[2 x N\]'\]"
     ):
         Trainer(make_args(dataset_dir=(data,), init_from=tmp_path / "first" / "best"))
+
+
+def test_fine_tuning_from_numbers_that_mean_something_else_is_refused(make_args, make_dataset, tmp_path):
+    times = np.arange(40) / 100
+    data = make_dataset(tmp_path / "data", [8] * 6, size=32, scale=0.01, streams=[times] * 6)
+    first = Trainer(make_args(dataset_dir=(data,), out=tmp_path / "first"))
+    right = first.spec
+    others = {
+        r"actions are \['absolute dx": {"action": right.action.model_copy(update={"kind": "absolute"})},
+        r"sensors are \['tip \[2 x mN\]": {"sensors": (right.sensors[0].model_copy(update={"units": "mN"}),)},
+    }
+    for told, change in others.items():
+        first.spec = right.model_copy(update=change)
+        first.save("best")
+        with pytest.raises(UsageError, match=told):
+            Trainer(make_args(dataset_dir=(data,), init_from=tmp_path / "first" / "best"))
 
 
 def refusal(capsys, *flags: object) -> str:
