@@ -39,7 +39,7 @@ from trainer.settings import TrainArgs, arguments_of, check_flags, with_preset
 from trainer.start_weights import start_from
 from trainer.step_log import StepLog
 from trainer.training_batch import training_batch
-from trainer.training_data import open_training_data
+from trainer.training_data import check_finite, open_training_data
 from trainer.validation import Validation, validate
 
 _DEBUG_BATCHES = 4
@@ -67,6 +67,7 @@ class Trainer:
         self.args = resolved = with_preset(args, len(self.data.train))
         facts, caches = self.data.facts, self.data.caches
         self.auxiliary = Auxiliary.choose(args.auxiliary, tuple(facts.environment_state_names or ()), caches)
+        check_finite(self.data, self.auxiliary.index)
         spec = make_spec(args, facts, caches, [train for train, _ in self.data.splits])
         check_shift(args.shift, spec.cameras)
         self.spec: PolicySpec = spec.model_copy(update={"backbone": choose_backbone(args, spec, self.device)})

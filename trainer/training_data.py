@@ -10,6 +10,7 @@ import numpy as np
 
 from clients.lerobot_v3 import DatasetFacts, LeRobotDataset, dataset_hash
 from clients.lerobot_v3.layout import SESSION
+from policy.errors import UsageError
 from policy.text import tokenize
 from trainer.cache import FrameCache, open_cache
 from trainer.contract import cameras_of, check_alike
@@ -72,6 +73,28 @@ def open_training_data(
         held_out=windows([rest for _, rest in splits]),
         hashes=hashes,
     )
+
+
+def check_finite(data: TrainingData, targets: np.ndarray) -> None:
+    """Raise UsageError for a number that is NaN or infinite: by way of the statistics it would spoil every batch.
+
+    Args:
+        targets: columns of the environment state that are learnt.
+    """
+    for dataset, cache in zip(data.datasets, data.caches, strict=True):
+        for name, rows, per_frame in (
+            ("state", cache.state, 1),
+            ("environment state", cache.environment_state[:, targets], 1),
+            ("action", cache.actions, cache.actions_per_frame),
+            ("executed action", cache.executed, cache.actions_per_frame),
+        ):
+            bad = np.flatnonzero(~np.isfinite(rows).all(1)) // per_frame
+            if len(bad):
+                episode = int(np.searchsorted(cache.episode_starts, bad[0], side="right")) - 1
+                raise UsageError(
+                    f"{dataset.root}: the {name} of episode {episode} is not finite at frame "
+                    f"{bad[0] - cache.episode_starts[episode]}; drop such frames, or the episodes they are in"
+                )
 
 
 def _split(dataset: LeRobotDataset, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
