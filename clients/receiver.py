@@ -133,14 +133,13 @@ class Receiver:
         def inference() -> None:
             _guarded(lambda: self._infer(episode, stop), stop, failures)
 
+        def watch_over() -> None:
+            _guarded(lambda: watchdog.run(at_rest), stop, failures)
+
         # Daemons, so that a driver that hangs cannot keep the process from ending.
         threads = [
-            threading.Thread(target=body, args=arguments, name=name, daemon=True)
-            for name, body, arguments in (
-                ("control", control, ()),
-                ("inference", inference, ()),
-                ("watchdog", watchdog.run, (at_rest,)),
-            )
+            threading.Thread(target=body, name=name, daemon=True)
+            for name, body in (("control", control), ("inference", inference), ("watchdog", watch_over))
         ]
         interrupted = False
         for thread in threads:

@@ -187,3 +187,39 @@ def test_the_receiver_holds_while_its_control_thread_hangs_and_goes_on_afterward
     assert outcome.safety["watchdog"]["onsets"] >= 1
     assert outcome.interrupted
     np.testing.assert_array_equal(robot.commands[-1][:3], 0)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_robot_that_fails_while_the_watchdog_holds_it_ends_the_episode():
+    """Else the watchdog would be gone without a word, and the robot driven on without one."""
+    tried = threading.Event()
+
+    class Robot(NullRobot):
+        def hold(self, command: np.ndarray) -> None:
+            super().hold(command)
+            if threading.current_thread().name == "watchdog":
+                tried.set()
+                raise RuntimeError("motor fault")
+
+        def act(self, action: np.ndarray) -> None:
+            super().act(action)
+            if len(self.executed) == 5:
+                self.late = True
+
+        late = False
+
+        @property
+        def done(self) -> bool:
+            if self.late:
+                assert tried.wait(30)
+            return super().done
+
+    limits = replace(LIMITS, watchdog_s=0.05)
+    receiver = Receiver(
+        Robot(periods=400, control_rate_hz=200.0),
+        InProcessClient(NullPolicy(SPEC)),
+        SPEC,
+        ReceiverSettings(limits=limits),
+    )
+    with pytest.raises(RuntimeError, match="motor fault"):
+        receiver.run_episode(0, session="s")
