@@ -168,7 +168,7 @@ class Receiver:
         return EpisodeOutcome(
             task=robot.info.task,
             seed=seed,
-            success=robot.success,
+            success=bool(robot.success),  # NumPy's goes into no report and no recording
             interrupted=interrupted,
             stopped=episode.stopped,
             started_at=started,
