@@ -213,6 +213,8 @@ def _check(episode: RecordedEpisode) -> None:
     try:
         if not episode.info.state_names:
             raise ValueError("it has no state")
+        if not episode.instruction.strip():
+            raise ValueError("it has no instruction, which a dataset needs; give one with --instruction")
         episode.facts(dict.fromkeys(episode.info.cameras, (1, 1)))  # the pictures' size is not known yet
     except ValueError as error:
         raise UsageError(f"the robot {episode.info.name!r} cannot be recorded: {error}") from None

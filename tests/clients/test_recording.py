@@ -26,6 +26,7 @@ from clients.recording import Recorder, writer
 from clients.recording.camera import RecordingCamera
 from clients.recording.messages import Frame, Mark, RecordedEpisode, RecordingCounts
 from clients.replay_robot import ReplayRobot
+from clients.report import run_report, write_report
 from clients.robots.base import RobotObservation
 from clients.robots.null import NullRobot
 from clients.tapped_robot import TappedRobot
@@ -269,10 +270,33 @@ def test_a_camera_that_begins_with_pictures_of_another_size_costs_those_alone(tm
     assert len(list(tmp_path.glob(".journals/*.left-out"))) == 1  # and not thrown away
 
 
+@pytest.mark.usefixtures("patient")
+def test_a_driver_that_answers_in_numpy_s_own_yes_and_no_is_recorded_and_reported(tmp_path, lines):
+    """What a comparison of arrays gives, and neither MessagePack nor JSON takes."""
+
+    class Near(CountingRobot):
+        success = np.linalg.norm(np.zeros(3)) < 5.0  # type: ignore[assignment]
+
+    assert isinstance(Near.success, np.bool_)
+    client, settings = InProcessClient(NullPolicy(SPEC)), ReceiverSettings()
+    with Recorder(tmp_path, SPEC, lines.append) as recorder:
+        robot = TappedRobot(Near(periods=20), [recorder])
+        for seed in range(2):
+            done = Receiver(robot, client, SPEC, settings).run_episode(seed, session="s")
+            recorder.ended(done)
+            write_report(tmp_path.parent / "report.json", run_report([done], SPEC, {}))
+    assert recorder.counts.stopped is None
+    assert {episode.extra["success"] for episode in LeRobotDataset(tmp_path).episodes()} == {True}
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
-    [({"cameras": ("wrist/left",)}, "may not contain '/'"), ({"state_names": ()}, "no state")],
-    ids=["camera", "state"],
+    [
+        ({"cameras": ("wrist/left",)}, "may not contain '/'"),
+        ({"state_names": ()}, "no state"),
+        ({"instruction": " "}, "--instruction"),
+    ],
+    ids=["camera", "state", "instruction"],
 )
 def test_a_robot_that_no_dataset_can_hold_is_refused_before_it_is_driven(tmp_path, lines, changes, told):
     robot = CountingRobot()
