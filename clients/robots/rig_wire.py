@@ -114,11 +114,11 @@ def decode_camera(parts: Sequence[bytes]) -> CameraFrame:
         raise BadMessage("header", "camera: expected a name")
     size, jpeg = header.get("size"), parts[1]
     if isinstance(size, bool) or not isinstance(size, int) or size != len(jpeg):
-        raise BadMessage("size", f"{camera}: size says {str(size)[:20]}, the picture has {len(jpeg)} bytes")
+        raise BadMessage("size", f"{camera!r}: size says {str(size)[:20]}, the picture has {len(jpeg)} bytes")
     if len(jpeg) > MAX_JPEG_BYTES:
-        raise BadMessage("oversized", f"{camera}: {len(jpeg)} bytes, at most {MAX_JPEG_BYTES}")
+        raise BadMessage("oversized", f"{camera!r}: {len(jpeg)} bytes, at most {MAX_JPEG_BYTES}")
     if not jpeg.startswith(b"\xff\xd8\xff"):
-        raise BadMessage("not_jpeg", f"{camera}: the picture is no JPEG")
+        raise BadMessage("not_jpeg", f"{camera!r}: the picture is no JPEG")
     send_time = header.get("send_time")
     return CameraFrame(
         camera=camera,

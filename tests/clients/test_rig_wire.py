@@ -18,6 +18,7 @@ from clients.robots.needle_rig_contract import SENSOR_CHANNELS
 from clients.robots.rig_wire import (
     MAX_COMMAND,
     MAX_DATAGRAM,
+    MAX_JPEG_BYTES,
     MAX_JSON_BYTES,
     STATE_TOPIC,
     BadMessage,
@@ -234,3 +235,13 @@ def test_a_command_that_is_none_is_told(message: bytes) -> None:
 
 def test_a_command_of_infinite_reach_is_told() -> None:
     assert kind_of(decode_command, b'{"cmd": "dpose", "dp": [0, 0, 0, 0, 0, Infinity]}') == "non_finite"
+
+
+@pytest.mark.parametrize(("size", "picture"), [(9, b"\xff\xd8\xff"), (3, b"GIF"), (MAX_JPEG_BYTES + 1, None)])
+@pytest.mark.parametrize("camera", ["\ud800", "\x1b[2J", "a\nb"])
+def test_what_is_told_of_a_bad_picture_can_be_printed_whatever_its_camera_is_called(camera, size, picture):
+    """Half a character would end whoever prints the line, and an escape sequence would command the terminal."""
+    header = json.dumps({"camera": camera, "timestamp": 1.0, "size": size}).encode()
+    with pytest.raises(BadMessage) as caught:
+        decode_camera([header, b"\xff" * size if picture is None else picture])
+    assert str(caught.value).isprintable()
