@@ -28,7 +28,7 @@ class HttpClient(BlockingCalls):
         options: see `ClientOptions`.
 
     Raises:
-        UsageError: the options' `ca_file` holds no certificates.
+        UsageError: the address is none, or the options' `ca_file` holds no certificates.
     """
 
     def __init__(self, url: str, token: str | None = None, options: ClientOptions | None = None) -> None:
@@ -81,6 +81,12 @@ class _HttpLanguage:
     """Calls as HTTP requests and responses."""
 
     def __init__(self, url: str, token: str | None, options: ClientOptions) -> None:
+        try:
+            httpx.Request("GET", url)
+        except (httpx.InvalidURL, UnicodeError) as error:  # the latter of a host name that none can have
+            raise UsageError(
+                f"{url!r} is no server's address: {error}; expected http://HOST:PORT, such as http://127.0.0.1:8000"
+            ) from None
         self._url, self._options = url, options
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 

@@ -141,7 +141,9 @@ def test_a_connection_that_breaks_just_before_sending_is_a_connection_error(serv
         client.close()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://x", "http://", ""])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8000", "ftp://x", "http://", "", "http://127.0.0.1:80a", "http://xn--:3"]
+)
 def test_an_address_that_is_none_is_told_with_an_example(address):
     with pytest.raises(UsageError, match=r"http://127\.0\.0\.1:8000"):
         connect(address)
