@@ -80,6 +80,7 @@ class Episode:
         self._started = self._started or not waiting
         action = planned.action if planned else None
         faults = self._faults(planned, waiting, now)
+        self.trace.stale += any(c.startswith("stale_") and fault.serious for c, fault in faults.items())
         decision = self.safety.command(action, self._commander.last, now, faults, waiting=waiting)
         self.stopped = self.stopped or decision.stop
         if decision.command is None or planned is None or not self._execute(planned, decision.command, now):

@@ -75,6 +75,7 @@ class EpisodeTrace:
     policies: Counter[str] = field(default_factory=Counter)  # label -> chunks of its that joined the plan
     waited: int = 0  # control periods held before the first chunk came, or between the chunks of `sync`
     held: int = 0  # control periods held for any other reason
+    stale: int = 0  # control periods that rested on something too old, however much of it was
     executed: int = 0
     real_time_priority: bool = False  # whether the system let the control thread go before all others
     _frame_stride: int = 1

@@ -98,8 +98,8 @@ def _together(outcomes: Sequence[EpisodeOutcome], episodes: Sequence[Mapping[str
         "control_rate_hz": _mean(e["control_rate_hz"] for e in episodes),
         "inference_rate_hz": _mean(e["inference_rate_hz"] for e in episodes),
         "deadline_misses": sum(e["deadline_misses"] for e in episodes),
-        "starved_periods": _steps(episodes, "starved"),
-        "stale_periods": _steps(episodes, "stale_"),
+        "starved_periods": sum(e["safety"].get("starved", {"steps": 0})["steps"] for e in episodes),
+        "stale_periods": sum(outcome.trace.stale for outcome in outcomes),
         "held_periods": sum(e["held"] for e in episodes),
         "safety_onsets": _added({cause: c["onsets"] for cause, c in e["safety"].items()} for e in episodes),
         "safety_periods": _added({cause: c["steps"] for cause, c in e["safety"].items()} for e in episodes),
@@ -109,12 +109,6 @@ def _together(outcomes: Sequence[EpisodeOutcome], episodes: Sequence[Mapping[str
         "jerk": _mean(e["seams"]["jerk"] for e in episodes),
         "stages": stages,
     }
-
-
-def _steps(episodes: Iterable[Mapping[str, Any]], prefix: str) -> int:
-    """Control periods in which the safety layer had a cause of this kind."""
-    counts = (episode["safety"] for episode in episodes)
-    return sum(c["steps"] for count in counts for cause, c in count.items() if cause.startswith(prefix))
 
 
 def check_out(directory: Path) -> None:

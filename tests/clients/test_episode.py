@@ -181,6 +181,27 @@ def test_a_plan_that_rests_on_an_old_observation_is_not_followed():
     assert list(run.episode.safety.counts()) == ["stale_observation"]
 
 
+def test_a_period_that_rests_on_several_things_too_old_is_one_stale_period():
+    """A robot whose link is dead: camera and state stand still together."""
+    run = SimulatedRun("receding", periods=120)
+    robot = run.robot
+
+    def watched() -> None:
+        seen = robot.observe()
+        assert seen is not None
+        old = {name: min(run.now, 0.5) for name in (*robot.info.cameras, "state")}
+        run.episode.usable(replace(seen, measured_at=old), run.now)
+
+    for _ in range(16):  # 3.2 s; the limits are 1 s
+        pending, reply = run.ask()
+        run.episode.replied(pending, reply, run.now)
+        watched()
+        run.control(16)
+    periods = {cause: count["steps"] for cause, count in run.episode.safety.counts().items()}
+    assert periods["stale_camera"] == periods["stale_state"] > 100
+    assert run.episode.trace.stale == periods["stale_state"]
+
+
 def test_a_stale_plan_is_blamed_on_a_server_that_does_not_answer():
     run = SimulatedRun("receding", stale_after_s=0.25)
     pending, reply = run.ask()
