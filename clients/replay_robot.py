@@ -61,6 +61,7 @@ class ReplayRobot:
             ),
             kept_on_hold=tuple(told.get("kept_on_hold", ())),
             sensors=tuple(self._sensors),
+            may_be_silent=tuple(self._sensors),  # whether the robot moved on without is in the recording
         )
         self.reset(0)
 

@@ -18,6 +18,8 @@ from clients.lerobot_v3 import (
     DatasetFacts,
     EpisodeArrays,
     LeRobotDataset,
+    SensorFacts,
+    SensorStream,
     encode_rgb,
     finalize_dataset,
     stage_episode,
@@ -27,6 +29,7 @@ from clients.replay_errors import Replayed, dimension_errors
 from clients.replay_robot import ReplayRobot
 from policy.errors import TinyVLAError
 from policy.null import NullPolicy, null_spec
+from policy.spec import SensorSpec
 from service.running import RunningServer
 from service.wire.messages import ActReply, ActRequest
 
@@ -93,6 +96,36 @@ def test_a_policy_that_does_what_was_recorded_is_off_by_nothing(recording, tmp_p
     for part in (report["overall"], *report["episodes"]):
         assert part["compared"] > 40
         assert [error["max_abs"] for error in part["dimensions"]] == pytest.approx([0.0] * 4, abs=1e-6)
+
+
+def test_a_sensor_that_was_silent_when_it_was_recorded_makes_no_period_held(tmp_path):
+    """The robot moved on without it then; where it did not, the recording says so."""
+    sensor = SensorSpec(name="force", channels=1, window=4, rate_hz=100.0, units="N", optional=True)
+    spec = null_spec(cameras=("front",), size=16, horizon=24, max_prefix=16, sensors=(sensor,))
+    frame_times = np.arange(FRAMES) / 20
+    silent = SensorStream(frame_times[:1], np.zeros((1, 1), np.float16), frame_times)  # after the first frame
+    picture = encode_rgb(np.zeros((16, 16, 3), np.uint8), quality=0)
+    episode = EpisodeArrays(
+        task="wave",
+        images={"front": [picture] * FRAMES},
+        state=np.zeros((FRAMES, 4), np.float32),
+        action=actions(0).reshape(FRAMES, -1),
+        sensors={"force": silent},
+    )
+    root = tmp_path / "silent"
+    stage_episode(root, "e0", episode)
+    facts = DatasetFacts(
+        cameras={"front": (16, 16)},
+        state_names=spec.state.names,
+        action_names=spec.action.names,
+        fps=20.0,
+        control_rate_hz=80.0,
+        actions_per_frame=EVERY,
+        free={"sensors": {"force": SensorFacts(1, 100.0, 4, "N").to_json()}},
+    )
+    finalize_dataset(root, ["e0"], facts)
+    report = played(root, tmp_path, InProcessClient(NullPolicy(spec)))
+    assert report["overall"]["compared"] == EVERY * FRAMES
 
 
 def test_the_receivers_own_threads_come_to_nearly_the_same(recording, tmp_path):
