@@ -101,7 +101,7 @@ def _run_episodes(
             # One by one, so that those that ended are known when a later one fails.
             for outcome in _run_task(settings, robot, client, spec, onlookers, interrupt):
                 outcomes.append(outcome)
-                _forget_frames(outcomes)
+                _forget_undrawn(outcomes)
         if interrupt.is_set():
             break
 
@@ -194,11 +194,13 @@ def _drawn(outcomes: list[EpisodeOutcome]) -> EpisodeOutcome:
     return next((outcome for outcome in outcomes if outcome.success), outcomes[0])
 
 
-def _forget_frames(outcomes: list[EpisodeOutcome]) -> None:
-    """Camera frames of episodes that will not be drawn would pile up over a long run."""
-    for outcome in outcomes:
-        if outcome is not _drawn(outcomes):
+def _forget_undrawn(outcomes: list[EpisodeOutcome]) -> None:
+    """What only a picture needs would pile up over a long run; called after every episode."""
+    drawn = _drawn(outcomes)
+    for outcome in (outcomes[0], outcomes[-1]):  # the others have been looked at before
+        if outcome is not drawn:
             outcome.trace.frames.clear()
+            outcome.trace.steps.clear()
 
 
 def _draw(path: Path, outcomes: list[EpisodeOutcome], spec: PolicySpec, console: Console) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clients import session
 from clients.demo import run, serving
 from clients.episode import Episode
 from clients.inprocess import InProcessClient
@@ -68,6 +69,25 @@ def test_too_few_successes_are_an_exit_code(server, tmp_path, monkeypatch):
     monkeypatch.setattr("clients.robots.null.NullRobot.success", property(lambda self: False))
     assert null_run(server, tmp_path, "--require-success", "0.5") == 1
     assert null_run(server, tmp_path) == 0
+
+
+@pytest.mark.parametrize(("successes", "drawn"), [((False, False, True, True), 2), ((False,) * 3, 0)])
+def test_what_only_the_picture_needs_is_kept_of_one_episode_alone(
+    server, tmp_path, monkeypatch, successes, drawn
+):
+    """Else a run of thousands of episodes would need gigabytes for it."""
+    told, kept = iter(successes), []
+    conclude = session._conclude
+
+    def noted(settings, outcomes, *others):
+        kept.extend((len(one.trace.steps) > 0, len(one.trace.frames) > 0) for one in outcomes)
+        return conclude(settings, outcomes, *others)
+
+    monkeypatch.setattr("clients.robots.null.NullRobot.success", property(lambda self: next(told)))
+    monkeypatch.setattr("clients.session._conclude", noted)
+    assert null_run(server, tmp_path, "--episodes", str(len(successes))) == 0
+    assert kept == [(number == drawn,) * 2 for number in range(len(successes))]
+    assert (tmp_path / "timeline.png").exists()
 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_robot_moves(server, tmp_path, capsys, monkeypatch):
