@@ -60,5 +60,7 @@ def _backbone(spec: PolicySpec) -> str:
     if spec.backbone is None:
         return "none"
     found = spec.backbone
-    adapters = f"LoRA {found.lora_rank} of {' '.join(found.lora_targets)}" if found.lora_rank else "frozen"
+    adapters = "frozen"
+    if found.lora_rank:  # they are scaled by alpha over rank
+        adapters = f"LoRA {found.lora_rank} with alpha {found.lora_alpha} of {' '.join(found.lora_targets)}"
     return f"{found.model_type} {found.sha256[:12]}, {adapters}"

@@ -134,6 +134,15 @@ def test_fine_tuning_starts_from_weights_of_the_same_backbone_only(args, make_ar
             Trainer(dataclasses.replace(args, out=tmp_path / "wrong", init_from=args.out / "best", **changes))
 
 
+def test_fine_tuning_does_not_scale_adapters_anew(args, tmp_path):
+    args = dataclasses.replace(args, lora_rank=2, lora_alpha=4)
+    Trainer(args).run()
+    Trainer(dataclasses.replace(args, out=tmp_path / "tuned", init_from=args.out / "best"))
+    other = dataclasses.replace(args, out=tmp_path / "wrong", init_from=args.out / "best", lora_alpha=16)
+    with pytest.raises(UsageError, match=r"LoRA 2 with alpha 4 of .* this run's .* with alpha 16"):
+        Trainer(other)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
