@@ -177,6 +177,18 @@ def test_copies_share_the_backbone_and_store_none_of_it(see_through, spec, tiny_
     assert all(".lora." in name for name in stored)
 
 
+def test_policies_trained_on_other_tasks_or_cameras_share_one_model_in_memory(see_through, spec, make_spec):
+    long, short = see_through(spec), see_through(spec, tokens=80)
+    one_view = see_through(make_spec())
+    held = [open_backbone(each) for each in (long, short, one_view)]
+    assert held[0].model is held[1].model is held[2].model
+    assert look(short).shape == (2, 80, 32)
+    torch.testing.assert_close(look(long)[:, :80], look(short))
+    assert look(one_view, pictures()[:, :1]).shape == (2, 96, 32)
+    for other in ({"dtype": "bf16"}, LORA):
+        assert open_backbone(see_through(spec, **other)).model is not held[0].model
+
+
 def test_networks_with_adapters_of_their_own_see_differently_through_one_backbone(
     see_through, spec, tiny_config
 ):

@@ -58,27 +58,17 @@ def load_config(files: BackboneFiles) -> Any:
     return config
 
 
-class Backbone:
-    """One frozen model on one device, shared by every network that names it. Safe to call from several threads.
+class LoadedModel:
+    """A frozen model on one device, and the places for adapters in it, which whoever looks through it puts in first."""
 
-    It is no `nn.Module` on purpose: what holds it neither copies, averages, stores nor trains its weights.
-    """
-
-    def __init__(self, spec: BackboneSpec, cameras: tuple[str, ...], files: BackboneFiles) -> None:
+    def __init__(self, spec: BackboneSpec, files: BackboneFiles, config: Any) -> None:
         from transformers import AutoModelForImageTextToText
 
-        config = load_config(files)
-        order = [cameras.index(view) for view in spec.views]
-        self.spec = spec
-        self.store: FeatureStore | None = None
-        self.checkpointing = False
-        self.prompt = Prompt(files.directory, config, order, spec.prompt, spec.tokens)
-        self._dtype = _DTYPES[spec.dtype]
         _no_progress_bars()
         try:
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                str(files.directory), config=config, dtype=self._dtype, local_files_only=True, use_safetensors=True,
-                output_loading_info=True,
+                str(files.directory), config=config, dtype=_DTYPES[spec.dtype], local_files_only=True,
+                use_safetensors=True, output_loading_info=True,
             )  # fmt: skip
         except (OSError, ValueError, RuntimeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -87,11 +77,30 @@ class Backbone:
         if found["missing_keys"]:
             first = sorted(found["missing_keys"])[0]
             raise UsageError(f"backbone {files.name}: its weights are incomplete, {first} is missing")
-        self.model = whole.base_model.eval().requires_grad_(False)  # without the layer that names words
-        self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self.adapters = Adapters(self.model, spec) if spec.lora_rank else None
-        self._device = torch.device("cpu")
-        self._lock = threading.Lock()
+        self.module = whole.base_model.eval().requires_grad_(False)  # without the layer that names words
+        self.parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        self.adapters = Adapters(self.module, spec) if spec.lora_rank else None
+        self.lock = threading.Lock()
+
+
+class Backbone:
+    """What a policy sees through: its prompt, and a model shared with every policy whose weights are the same.
+
+    Safe to call from several threads. It is no `nn.Module` on purpose: what holds it neither copies, averages, stores
+    nor trains its weights.
+    """
+
+    def __init__(self, spec: BackboneSpec, cameras: tuple[str, ...], files: BackboneFiles) -> None:
+        config = load_config(files)
+        order = [cameras.index(view) for view in spec.views]
+        self.spec = spec
+        self.store: FeatureStore | None = None
+        self.checkpointing = False
+        self.prompt = Prompt(files.directory, config, order, spec.prompt, spec.tokens)
+        self._dtype = _DTYPES[spec.dtype]
+        self._loaded = _load_once(spec, files, config)
+        self.model, self.adapters = self._loaded.module, self._loaded.adapters
+        self.parameters = self._loaded.parameters
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
         return self
@@ -128,13 +137,12 @@ class Backbone:
             for name, value in self.prompt.inputs(images, texts).items()
         }
         learning = bool(adapters) and torch.is_grad_enabled()
-        with self._lock, torch.autocast(device.type, enabled=False):
+        with self._loaded.lock, torch.autocast(device.type, enabled=False):
             if self.adapters is not None:
                 self.adapters.put_in(adapters)
-            if self._device != device:
+            if next(self.model.parameters()).device != device:
                 with torch.inference_mode(False):  # the weights may be needed for training later
                     self.model.to(device)
-                self._device = device
             self.model.train(learning and self.checkpointing)
             with contextlib.nullcontext() if learning else torch.no_grad():
                 hidden = self.model(**inputs, use_cache=False).last_hidden_state
@@ -149,9 +157,21 @@ def _no_progress_bars() -> None:
     logging.disable_progress_bar()
 
 
-# Policies of one process that look through the same backbone share its memory, while one of them holds it.
-_LOADED: weakref.WeakValueDictionary[str, Backbone] = weakref.WeakValueDictionary()
+# While somebody holds them. Policies trained on other tasks differ in their prompts, and share the model all the same.
+_BACKBONES: weakref.WeakValueDictionary[str, Backbone] = weakref.WeakValueDictionary()
+_MODELS: weakref.WeakValueDictionary[str, LoadedModel] = weakref.WeakValueDictionary()
 _LOADING = threading.Lock()
+
+
+def _load_once(spec: BackboneSpec, files: BackboneFiles, config: Any) -> LoadedModel:
+    """The model in `files`, whose hash is the spec's; one for all that have the same places for adapters in it."""
+    key = f"{spec.sha256} {spec.dtype} {spec.lora_rank} {spec.lora_alpha} {spec.lora_targets}"
+    known = _MODELS.get(key)
+    if known is None:
+        # Loading draws random numbers, and a run must not depend on whether somebody loaded it before.
+        with torch.random.fork_rng():
+            known = _MODELS[key] = LoadedModel(spec, files, config)
+    return known
 
 
 def open_backbone(spec: PolicySpec, copied: Path | None = None) -> Backbone:
@@ -168,7 +188,7 @@ def open_backbone(spec: PolicySpec, copied: Path | None = None) -> Backbone:
     cameras = tuple(camera.name for camera in spec.cameras)
     key = f"{wanted.model_dump_json()} {cameras}"
     with _LOADING:
-        known = _LOADED.get(key)
+        known = _BACKBONES.get(key)
         if known is None:
             if copied is not None and copied.is_dir():
                 files = BackboneFiles(str(copied), None, copied)
@@ -178,7 +198,5 @@ def open_backbone(spec: PolicySpec, copied: Path | None = None) -> Backbone:
                     )
             else:
                 files = find_recorded(wanted)
-            # Loading draws random numbers, and a run must not depend on whether somebody loaded it before.
-            with torch.random.fork_rng():
-                known = _LOADED[key] = Backbone(wanted, cameras, files)
+            known = _BACKBONES[key] = Backbone(wanted, cameras, files)
         return known
