@@ -30,7 +30,8 @@ from policy.spec import BackboneSpec
 _SHARD_BYTES = 16 * 2**20
 _OPEN_SHARDS = 64
 _TOUCH_S = 60.0  # how exactly the time of last use is kept
-_SUFFIX = ".safetensors"
+_ABANDONED_S = 3600.0  # a shard is written in less than a second
+_SUFFIX, _BUILDING = ".safetensors", ".building"
 _LARGEST = np.float32(np.finfo(np.float16).max)
 
 
@@ -102,7 +103,7 @@ class DiskFeatures:
         if self._pending:
             checksums = {key: _checksum(value) for key, value in self._pending.items()}
             path = self.directory / f"{uuid.uuid4().hex}{_SUFFIX}"
-            building = path.with_suffix(".building")
+            building = path.with_suffix(_BUILDING)
             building.write_bytes(save(self._pending, metadata=checksums))
             building.replace(path)
             self._pending, self._pending_bytes = {}, 0
@@ -134,6 +135,8 @@ class DiskFeatures:
         gone = self._known - there
         if gone:
             self._index = {key: path for key, path in self._index.items() if path not in gone}
+        for path in gone & set(self._open):  # on disk it lasts as long as somebody holds it
+            del self._open[path]
         for path in there - self._known:
             shard = self._shard(path)
             if shard is not None:
@@ -188,6 +191,10 @@ class DiskFeatures:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
+            for path in self.directory.glob(f"*{_BUILDING}"):
+                with contextlib.suppress(OSError):
+                    if time.time() - path.stat().st_mtime > _ABANDONED_S:  # by a process that was killed
+                        path.unlink()
             found = []
             for path in self.directory.glob(f"*{_SUFFIX}"):
                 with contextlib.suppress(FileNotFoundError):

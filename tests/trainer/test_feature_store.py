@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,6 +216,25 @@ def test_many_shards_stay_readable_though_few_are_kept_open(tmp_path, monkeypatc
     store = opened(tmp_path)
     for number in (4, 0, 2, 1, 3, 0):
         np.testing.assert_array_equal(store.get(picture(number), "go"), features(number))
+
+
+def test_what_another_process_evicted_is_not_kept_on_disk_by_holding_it(tmp_path):
+    path = one_shard(tmp_path)
+    store = opened(tmp_path)
+    assert store.get(picture(0), "go") is not None
+    path.unlink()
+    store.flush()
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(path) not in maps.read_text()
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_one_is_writing_is_not(tmp_path):
+    killed, writing = tmp_path / "killed.building", tmp_path / "writing.building"
+    for path in (killed, writing):
+        path.write_bytes(b"half a shard")
+    os.utime(killed, (1000, 1000))
+    opened(tmp_path).flush()
+    assert (killed.exists(), writing.exists()) == (False, True)
 
 
 @pytest.fixture
