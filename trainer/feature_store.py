@@ -173,7 +173,7 @@ class DiskFeatures:
         now = time.monotonic()
         if now - self._touched.get(path, -_TOUCH_S) >= _TOUCH_S:
             self._touched[path] = now
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone, or somebody else's
                 os.utime(path)
         return value
 
@@ -187,6 +187,8 @@ class DiskFeatures:
     def _make_room(self) -> None:
         """Evict the shards used longest ago; one process at a time, and who finds another at it leaves it to that."""
         with (self.directory / ".lock").open("a") as lock:
+            with contextlib.suppress(OSError):
+                os.fchmod(lock.fileno(), 0o666)  # other users of the directory take turns too
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -235,6 +236,17 @@ def test_what_a_killed_writer_left_is_removed_and_what_one_is_writing_is_not(tmp
     os.utime(killed, (1000, 1000))
     opened(tmp_path).flush()
     assert (killed.exists(), writing.exists()) == (False, True)
+
+
+def test_another_user_s_shards_are_read_and_room_is_made_in_turns(tmp_path, monkeypatch):
+    one_shard(tmp_path)
+    assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o666  # whoever was first, and whatever their umask
+
+    def not_yours(path):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "utime", not_yours)
+    assert opened(tmp_path).get(picture(0), "go") is not None
 
 
 @pytest.fixture
