@@ -25,6 +25,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from policy.errors import UsageError
 from policy.spec import BackboneSpec
 
 _SHARD_BYTES = 16 * 2**20
@@ -58,13 +59,19 @@ class DiskFeatures:
         directory: made if need be; it holds nothing but shards.
         spec: of a frozen backbone.
         max_bytes: of all shards, those of other backbones too.
+
+    Raises:
+        UsageError: a place that cannot be written to, also in `put` and `flush`.
     """
 
     def __init__(self, directory: Path, spec: BackboneSpec, max_bytes: int) -> None:
         self.directory, self.counts = directory, Counts()
         self._backbone, self._tokens = backbone_key(spec), spec.tokens
         self._max_bytes = max_bytes
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from None
         self._index: dict[str, Path] = {}
         self._known: set[Path] = set()
         self._open: OrderedDict[Path, Any] = OrderedDict()
@@ -104,8 +111,12 @@ class DiskFeatures:
             checksums = {key: _checksum(value) for key, value in self._pending.items()}
             path = self.directory / f"{uuid.uuid4().hex}{_SUFFIX}"
             building = path.with_suffix(_BUILDING)
-            building.write_bytes(save(self._pending, metadata=checksums))
-            building.replace(path)
+            try:
+                building.write_bytes(save(self._pending, metadata=checksums))
+                building.replace(path)
+            except OSError as error:
+                building.unlink(missing_ok=True)
+                raise self._unusable(error) from None
             self._pending, self._pending_bytes = {}, 0
         self._make_room()
         self._scan()
@@ -117,6 +128,9 @@ class DiskFeatures:
             f"feature cache {self.directory}: {counts.hits} read, {counts.misses} computed, {counts.corrupt} corrupt, "
             f"{counts.evicted} shards evicted"
         )
+
+    def _unusable(self, error: OSError) -> UsageError:
+        return UsageError(f"--feature-cache {self.directory}: {error.strerror or error}")
 
     def _key(self, images: np.ndarray, instruction: str) -> str:
         digest = hashlib.sha256(self._backbone)

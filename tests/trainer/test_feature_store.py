@@ -238,6 +238,24 @@ def test_what_a_killed_writer_left_is_removed_and_what_one_is_writing_is_not(tmp
     assert (killed.exists(), writing.exists()) == (False, True)
 
 
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match=f"--feature-cache {place}: "):
+            opened(place)
+
+    def full(path, data):
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = opened(tmp_path / "full")
+    store.put(picture(0), "go", features(0))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UsageError, match=r"--feature-cache .*full: No space left on device"):
+        store.flush()
+    assert not list((tmp_path / "full").iterdir())
+
+
 def test_another_user_s_shards_are_read_and_room_is_made_in_turns(tmp_path, monkeypatch):
     one_shard(tmp_path)
     assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o666  # whoever was first, and whatever their umask
