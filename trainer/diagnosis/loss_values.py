@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -69,8 +70,13 @@ def logged_table(epochs: tuple[EpochReport, ...]) -> Measured:
     return Measured("as the run logged it", ("epoch", "loss", "validation", "gradient norm"), rows)
 
 
-def clipped(epochs: tuple[EpochReport, ...], measured: float) -> str | None:
-    """How a log shows that the loss had a ceiling; None where it shows nothing of the kind."""
+def clipped(epochs: Sequence[EpochReport], own: Sequence[EpochReport], measured: float) -> str | None:
+    """How a log shows that the loss had a ceiling; None where it shows nothing of the kind.
+
+    Args:
+        epochs: of the whole run.
+        own: those up to the weights on which the loss was measured.
+    """
     for before, after in itertools.pairwise(epochs):
         if before.loss == after.loss and after.loss > 0:
             return (
@@ -80,8 +86,10 @@ def clipped(epochs: tuple[EpochReport, ...], measured: float) -> str | None:
         last = epochs[-1]
         if last.gradient_norm < 1e-9 and last.loss > 1e-3:
             return f"the gradient's norm is {last.gradient_norm:.1g} at a loss of {last.loss:.4g}"
-        if measured > 10 * last.loss and last.loss > 1e-3:
-            return f"the last epoch logged a loss of {last.loss:.4g}, which measures as {measured:.4g}"
+    if own and measured > 10 * own[-1].loss and own[-1].loss > 1e-3:
+        return (
+            f"epoch {own[-1].epoch + 1} logged a loss of {own[-1].loss:.4g}, which measures as {measured:.4g}"
+        )
     return None
 
 
@@ -101,7 +109,7 @@ def diagnose(subject: Subject) -> Diagnosis:
             f"that is what a guess gets whose spread is {spread:.2g} of the target's (σ² + 1, in its units)"
         )
     faults = []
-    evidence = clipped(subject.epochs, loss)
+    evidence = clipped(subject.epochs, subject.own_epochs, loss)
     if evidence is not None:
         faults.append(
             Fault(

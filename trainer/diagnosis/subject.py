@@ -75,6 +75,14 @@ class Subject:
         torch.manual_seed(self.args.seed)
         return PolicyNetwork(self.spec, self.config).to(self.device)
 
+    @property
+    def own_epochs(self) -> tuple[EpochReport, ...]:
+        """Those behind the weights that are judged; a run goes on after its best epoch and those that it keeps."""
+        if self.checkpoint is None:
+            return ()
+        told = len(self.checkpoint.state["progress"]["validation"])
+        return tuple(epoch for epoch in self.epochs if epoch.epoch < told)
+
     @functools.cached_property
     def network(self) -> PolicyNetwork:
         """The averaged weights, or a fresh network."""
