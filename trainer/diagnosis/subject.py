@@ -20,7 +20,7 @@ from policy.spec import PolicySpec
 from policy.text import text_encoder
 from trainer.auxiliary import Auxiliary
 from trainer.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
-from trainer.contract import make_spec
+from trainer.contract import check_same_senses, make_spec
 from trainer.epoch_log import EPOCHS, read_epochs
 from trainer.epoch_report import EpochReport
 from trainer.network_choice import choose_network
@@ -119,11 +119,22 @@ def _find(path: Path) -> tuple[Path | None, Path | None]:
     raise UsageError(f"{path} is no run, no checkpoint and no dataset")
 
 
+def _check_fits(checkpoint: Checkpoint, data_spec: PolicySpec, where: Path) -> None:
+    """Raise UsageError where a checkpoint's network was made for other data: what it says of these means nothing."""
+    check_same_senses(checkpoint.spec, data_spec, str(where))
+    made_for, there = (
+        [f"{camera.name} {camera.width}x{camera.height}" for camera in spec.cameras]
+        for spec in (checkpoint.spec, data_spec)
+    )
+    if made_for != there:
+        raise UsageError(f"{where}: its cameras are {made_for}, the dataset's are {there}")
+
+
 def open_subject(given: SubjectArgs) -> Subject:
     """Open `given.path`.
 
     Raises:
-        UsageError: nothing there that can be diagnosed, or its data are elsewhere.
+        UsageError: nothing there that can be diagnosed, or its data are elsewhere or another policy's.
     """
     if given.samples < 2 or given.seed < 0:
         raise UsageError("--samples must be at least 2 and --seed 0 or more")
@@ -157,6 +168,8 @@ def open_subject(given: SubjectArgs) -> Subject:
     names = tuple(data.facts.environment_state_names or ())
     auxiliary = Auxiliary.choose(args.auxiliary, names, data.caches)
     data_spec = make_spec(args, data.facts, data.caches, [train for train, _ in data.splits])
+    if checkpoint is not None and where is not None:
+        _check_fits(checkpoint, data_spec, where)
     config = checkpoint.network if checkpoint is not None else choose_network(args, auxiliary)
     if (
         auxiliary.names != config.auxiliary_targets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import tinyvla
@@ -61,6 +62,27 @@ def test_the_subcommands_are_listed(capsys):
     assert tinyvla.main(["diagnose", "--help"]) == 0
     listed = capsys.readouterr().out
     assert all(what in listed for what in SUBCOMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"cameras": ("a", "b"), "size": 32}, "its cameras are ['front'], the dataset's are ['a', 'b']"),
+        ({"size": 16}, "its cameras are ['front 32x32'], the dataset's are ['front 16x16']"),
+        (
+            {"size": 32, "streams": [np.arange(20) / 100] * 6},
+            "its sensors are [], the dataset's are ['tip [2]']",
+        ),
+    ],
+)
+def test_data_of_another_policy_are_refused_in_one_line(
+    sound_run, make_dataset, tmp_path, capsys, other, told
+):
+    data = make_dataset(tmp_path / "other", [20] * 6, **other)
+    sound_run()
+    capsys.readouterr()
+    assert tinyvla.main(["diagnose", "mse", str(sound_run()), "--dataset-dir", str(data)]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_data_that_have_moved_are_asked_for(altered, capsys):
