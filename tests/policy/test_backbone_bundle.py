@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from policy.checksums import CHECKSUMS, file_hash
 from policy.errors import UsageError
 from policy.export.write_bundle import write_bundle
 from policy.loaded import LoadedPolicy
+from policy.networks.backbone import model
 from policy.networks.backbone.files import find_backbone
 from policy.observation import SampleOptions
 from policy.runtimes.eager import EagerBackend
@@ -162,6 +164,17 @@ def test_what_16_bit_arithmetic_differs_by_is_no_reason_to_refuse(backbone_bundl
 def test_a_server_without_torch_says_what_to_install(backbone_bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "policy.runtimes.torch_backbone", None)
     with pytest.raises(UsageError, match=r"\.\[vlm\]"):
+        load_bundle(backbone_bundle, "onnx", "cpu", threads=1)
+
+
+@pytest.mark.parametrize("missing", ["transformers", "peft"])
+def test_what_a_backbone_takes_and_is_not_there_is_told_with_the_extra_that_brings_it(
+    backbone_bundle, monkeypatch, missing
+):
+    for name in ("_BACKBONES", "_MODELS"):
+        monkeypatch.setattr(model, name, weakref.WeakValueDictionary())  # what another test may still hold
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UsageError, match=rf"{missing}; run: .*\.\[vlm\]"):
         load_bundle(backbone_bundle, "onnx", "cpu", threads=1)
 
 

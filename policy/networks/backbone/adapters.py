@@ -20,12 +20,14 @@ class Adapters:
     """The places in a backbone where adapters go.
 
     Raises:
-        UsageError: targets that name no linear layer of this backbone.
+        UsageError: peft is not installed, or targets that name no linear layer of this backbone.
     """
 
     def __init__(self, model: nn.Module, spec: BackboneSpec) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
-
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+        except ImportError:
+            raise UsageError("adapters need peft; run: pip install -c constraints.txt -e '.[vlm]'") from None
         config = LoraConfig(
             r=spec.lora_rank, lora_alpha=spec.lora_alpha, target_modules=list(spec.lora_targets), bias="none"
         )
