@@ -30,7 +30,7 @@ class RunSettings(PolicyFlags):
     """
 
     robot: str = "metaworld"
-    """Robot to move: metaworld, null, or MODULE:FACTORY of your own (docs/add-a-robot.md)."""
+    """Robot to move: metaworld, needle-rig, null, or MODULE:FACTORY of your own (docs/add-a-robot.md)."""
     robot_config: Path | None = None
     """File of the robot's own settings, such as addresses, for robots that have any."""
     task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()

@@ -34,7 +34,7 @@ def make_robot(name: str, request: RobotRequest) -> Robot:
     missing = [part for part in _PARTS if not hasattr(type(robot), part) and not hasattr(robot, part)]
     if missing:
         raise UsageError(
-            f"--robot {name}: {type(robot).__name__} lacks {', '.join(missing)}; see docs/add-a-robot.md"
+            f"robot {name}: {type(robot).__name__} lacks {', '.join(missing)}; see docs/add-a-robot.md"
         )
     return robot
 
@@ -43,15 +43,15 @@ def _factory(name: str) -> Callable[[RobotRequest], Robot]:
     module_name, separator, factory_name = ROBOTS.get(name, name).partition(":")
     if not (module_name and separator and factory_name):
         raise UsageError(
-            f"--robot {name}: there are {', '.join(ROBOTS)}; name one of your own as MODULE:FACTORY"
+            f"robot {name}: there are {', '.join(ROBOTS)}; name one of your own as MODULE:FACTORY"
         )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError) as error:
-        raise UsageError(f"--robot {name}: cannot import {module_name}: {error}") from error
+        raise UsageError(f"robot {name}: cannot import {module_name}: {error}") from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
-        raise UsageError(f"--robot {name}: {module_name} has no function {factory_name}")
+        raise UsageError(f"robot {name}: {module_name} has no function {factory_name}")
     return factory

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import tinyvla
+from clients.receiver_settings import read_settings
 from clients.robots.base import Robot, RobotRequest
-from clients.robots.make import make_robot
+from clients.robots.make import ROBOTS, make_robot
 from clients.robots.null import NullRobot
 from policy.errors import UsageError
 from policy.null import null_spec
@@ -72,3 +74,17 @@ def test_a_robot_that_cannot_be_made_is_told_in_one_line(name: str, told: str):
         make_robot(name, REQUEST)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_command_without_the_flag_does_not_name_it(capsys: pytest.CaptureFixture[str]):
+    assert tinyvla.main(["check-robot", "nobody"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("tinyvla check-robot: robot nobody: there are ")
+    assert "--" not in told
+
+
+def test_the_receivers_help_names_every_robot(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        read_settings(["--help"])
+    told = capsys.readouterr().out
+    assert all(name in told for name in ROBOTS)

@@ -271,7 +271,7 @@ def elsewhere(monkeypatch, see_through, spec, backbone_at, tmp_path) -> tuple[Ba
 
 def test_a_directory_that_lies_elsewhere_is_found_beneath_the_one_that_is_named(elsewhere, monkeypatch):
     named, directory = elsewhere
-    with pytest.raises(UsageError, match=r"no such directory .* --backbone-dir or TINYVLA_BACKBONE_DIR$"):
+    with pytest.raises(UsageError, match=r"no such directory .* with TINYVLA_BACKBONE_DIR \(tinyvla serve: "):
         find_recorded(named)
     for told in (directory.parent, directory):
         monkeypatch.setattr(files, "_SEEN", {})

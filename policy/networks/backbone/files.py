@@ -109,8 +109,8 @@ def _look_for(wanted: BackboneSpec) -> BackboneFiles:
     if told and _is_backbone(told[1]):
         return BackboneFiles(own, None, told[1])
     raise UsageError(
-        f"backbone {wanted.name}: no such directory on this machine; say what it lies in with --backbone-dir or "
-        f"{DIRECTORY}"
+        f"backbone {wanted.name}: no such directory on this machine; say what it lies in with {DIRECTORY} "
+        "(tinyvla serve: --backbone-dir)"
     )
 
 
