@@ -116,8 +116,8 @@ def _run_task(
 ) -> Iterator[EpisodeOutcome]:
     for warning in check_robot(spec, robot.info, settings.control_rate):
         onlookers.log(f"note: {warning}")
-    if settings.video and not isinstance(robot, Replayable):
-        raise UsageError(f"--video needs a robot that can be replayed; {robot.info.name} cannot")
+    if settings.video:
+        _check_video(robot)
     if isinstance(robot, Reporting):
         robot.log_to(onlookers.log)
     tapped = onlookers.tap(robot)
@@ -148,6 +148,18 @@ def _run_task(
         if settings.video and not frames and (outcome.success or episode + 1 == settings.episodes):
             frames = _filmed(robot)
             _write_video(settings.out / f"{robot.info.task}.mp4", frames, robot.info.control_rate_hz)
+
+
+def _check_video(robot: Robot) -> None:
+    """Raise UsageError where no video can be made: before the robot moves, not after."""
+    if not isinstance(robot, Replayable):
+        raise UsageError(f"--video needs a robot that can be replayed; {robot.info.name} cannot")
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"--video: {error}; pip install -c constraints.txt -e '.[sim]' brings what it needs"
+        ) from None
 
 
 def _filmed(robot: Robot) -> list[np.ndarray]:

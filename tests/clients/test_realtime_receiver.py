@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from clients.realtime_receiver import main
 from clients.receiver import Receiver, ReceiverSettings
 from clients.recording import Recorder
 from clients.robots.metaworld import MetaWorldRobot
+from clients.robots.null import NullRobot
 from clients.tapped_robot import TappedRobot
 from policy.errors import UsageError
 from policy.null import NullPolicy, null_spec
@@ -165,6 +167,24 @@ def test_bad_input_that_only_policy_or_robot_can_tell_is_one_line_too(capsys, se
     assert "1 ... 100" in bad_input(capsys, *at, "--ddim-steps", "101")
     assert "not empty" in bad_input(capsys, *at, "--robot", "null", "--save-data", str(ROOT))
     assert "replayed" in bad_input(capsys, *at, "--robot", "null", "--video")
+
+
+def test_a_film_that_cannot_be_made_is_told_before_the_robot_moves(capsys, server, tmp_path, monkeypatch):
+    class Filmed(NullRobot):
+        def replay(self, every, cameras=None, size=None):
+            raise AssertionError
+
+        def act(self, action):
+            raise AssertionError
+
+    module = types.ModuleType("filmed_robot")
+    module.make = lambda request: Filmed(cameras=request.cameras)
+    monkeypatch.setitem(sys.modules, "filmed_robot", module)
+    monkeypatch.setitem(sys.modules, "av", None)
+    flags = ["--server", server.http_url, "--out", str(tmp_path), "--robot", "filmed_robot:make", "--video"]
+    told = bad_input(capsys, *flags)
+    assert "--video" in told
+    assert "'.[sim]'" in told
 
 
 def test_no_server_is_one_line_that_says_how_to_start_one(capsys):
