@@ -1,8 +1,8 @@
 """A directory whose bundles are served: what appears is loaded, what changes is swapped, what goes is unloaded.
 
-A bundle that appears or changes becomes the active one, unless the directory has a file `active` whose one line names
-the bundle that is to be. Looked at every second rather than watched by the kernel, whose notices do not cross the
-network file systems and volume mounts that bundles come by.
+A bundle that appears, or changes into another policy, becomes the active one, unless the directory has a file `active`
+whose one line names the bundle that is to be. Looked at every second rather than watched by the kernel, whose notices
+do not cross the network file systems and volume mounts that bundles come by.
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ class PolicyWatch:
 
     def _load(self, name: str, *, becomes_active: bool) -> None:
         path, before = self._directory / name, self._labels.get(name)
-        activate = self._is_active(before) or (becomes_active and self._wanted() is None)
+        own = self._is_active(before)
         try:
-            (policy,) = self._loader.load(Load(partial(self._open, path), str(path), activate)).result()
+            (policy,) = self._loader.load(Load(partial(self._open, path), str(path), activate=own)).result()
         except (UsageError, TinyVLAError) as error:
             log.error("%s is not served: %s", path, error)
             return
@@ -167,8 +167,12 @@ class PolicyWatch:
         self._labels[name] = policy.label
         if policy.source == str(path):  # otherwise the same policy is there already, from elsewhere
             self._loaded.add(policy.label)
-        if before is not None and before != policy.label:
+        if before == policy.label:  # its measured figures were recorded, or its files copied anew
+            return
+        if before is not None:
             self._unload(before)
+        if becomes_active and self._wanted() is None and not self._is_active(policy.label):
+            self._engine.activate(policy.label)
 
     def _forget(self, name: str) -> None:
         label = self._labels.get(name)

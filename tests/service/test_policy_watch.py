@@ -107,6 +107,19 @@ def test_a_bundle_that_changes_takes_its_own_place(
     assert names(engine) == ["second"]
 
 
+def test_a_bundle_that_changes_becomes_active_but_not_one_whose_policy_stays_the_same(
+    watch: PolicyWatch, engine: Engine, put: Callable[..., Path]
+) -> None:
+    a, _ = put("a", at=1000), put("b", at=2000)
+    watch.look()
+    touch(a, 3000)  # as `tinyvla evaluate --record` does
+    look_twice(watch)
+    assert (active(engine), names(engine)) == ("b", ["a", "b"])
+    put("a", "second")
+    look_twice(watch)
+    assert (active(engine), names(engine)) == ("second", ["b", "second"])
+
+
 def test_what_is_being_copied_waits_until_it_is_whole(
     watch: PolicyWatch, engine: Engine, put: Callable[..., Path]
 ) -> None:
