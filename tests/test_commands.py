@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
 import tinyvla
 from trainer.diagnose import SUBCOMMANDS
 
+ROOT = Path(__file__).resolve().parents[1]
 WITH_SUBCOMMANDS = {"bench": ["serve"], "diagnose": list(SUBCOMMANDS)}
 COMMANDS = [
     [name, *more]
     for name in tinyvla.COMMANDS
     for more in ([[sub] for sub in WITH_SUBCOMMANDS.get(name, [])] or [[]])
 ]
+
+
+@pytest.mark.parametrize("name", tinyvla.COMMANDS)
+def test_every_command_is_on_a_page(name: str) -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    assert any(f"tinyvla {name}" in page.read_text() for page in pages)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
