@@ -54,14 +54,8 @@ def euler_matrix(a: float, b: float, r: float) -> np.ndarray:
     )
 
 
-def needle_direction(a: float, b: float) -> Vec:
-    """The third column of `euler_matrix`: where the needle of a pose points; roll does not matter."""
-    a, b = math.radians(a), math.radians(b)
-    return (math.sin(b), -math.sin(a) * math.cos(b), math.cos(a) * math.cos(b))
-
-
 def angles_of_direction(d: Vec) -> tuple[float, float]:
-    """(a, b) in degrees with `needle_direction(a, b)` = d, |b| <= 90."""
+    """(a, b) in degrees of the pose whose needle, the third column of `euler_matrix`, points along d; |b| <= 90."""
     return math.degrees(math.atan2(-d[1], d[2])), math.degrees(math.asin(max(-1.0, min(1.0, d[0] / norm(d)))))
 
 

@@ -120,14 +120,6 @@ class MetaWorldSim:
         """Let an episode be longer than `MAX_STEPS`, beyond which MetaWorld refuses to step."""
         self._env.max_path_length = sys.maxsize
 
-    def restore(self, state: np.ndarray) -> None:
-        """Put the physics back to what `physics_state` returned (same episode only)."""
-        import mujoco
-
-        model, data = self._env.model, self._env.data
-        mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
-        mujoco.mj_forward(model, data)
-
     def make_renderer(self, size: int | None = None) -> SceneRenderer:
         """A renderer of this scene, of another image size if asked; make, use and close it on one thread."""
         return SceneRenderer(self._env.model, self.cameras, size or self.size)

@@ -27,12 +27,10 @@ INSTRUCTION = "insert the needle through the trocar and stop above the retina"
 
 VIEWS = ("view1", "view2", "view3", "view4", "view5")
 CAMERA_RATE_HZ = 5.0
-STATE_RATE_HZ = 100.0
 
 # Four actions to a camera frame, as with MetaWorld. The wire fixes no rate of commands; at 20 Hz the rig's limits of
 # 1 mm/s and 1 degree/s are steps of 0.05.
 CONTROL_RATE_HZ = 20.0
-ACTIONS_PER_FRAME = 4
 ACTION_NAMES = ("dx", "dy", "dz", "da", "db", "dr")
 ACTION_UNITS = ("mm", "mm", "mm", "deg", "deg", "deg")
 ACTION_LIMIT = 0.05  # mm and degrees per action

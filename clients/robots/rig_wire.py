@@ -37,7 +37,6 @@ MAX_COMMAND = 1e4  # mm and degrees: beyond any arm
 _STATE = struct.Struct("<ddf12f")
 _COUNT = struct.Struct("<I")
 _RECORD = np.dtype([("origin", "<f8"), ("send", "<f8"), ("force", "<f4"), ("aline", "<f4", (ALINE_POINTS,))])
-MAX_DATAGRAM = _COUNT.size + MAX_RECORDS * _RECORD.itemsize
 
 BadKind = Literal[
     "parts", "topic", "header", "size", "not_jpeg", "truncated", "oversized", "count", "non_finite", "command"

@@ -204,20 +204,6 @@ def test_actions_are_clipped_and_steps_counted(scene):
     assert MAX_STEPS == 500
 
 
-def test_a_restored_state_goes_on_as_the_original_did(scene):
-    action = np.array([0.3, -0.5, 0.2, 1.0])
-    scene.sim.reset(2)
-    for _ in range(10):
-        scene.sim.step(action)
-    kept = scene.sim.physics_state()
-    first = scene.picture()
-    for _ in range(10):
-        scene.sim.step(-action)
-    assert not np.array_equal(scene.picture(), first)
-    scene.sim.restore(kept)
-    np.testing.assert_array_equal(scene.picture(), first)
-
-
 def test_the_expert_solves_what_doing_nothing_does_not(scene):
     from trainer.expert import expert_action, make_expert
 
