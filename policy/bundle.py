@@ -197,6 +197,11 @@ def load_bundle(
         error, blindness = golden_error(policy, directory), seen_error(policy, directory)
     except UsageError:
         raise
+    except ModuleNotFoundError as missing:
+        raise UsageError(
+            f"the {runtime} runtime needs {missing.name}, which is not installed; run: "
+            "pip install -c constraints.txt -e '.[train]'"
+        ) from None
     except Exception as failure:  # runtimes raise types of their own for files that do not fit the contract
         reason = (str(failure).splitlines() or [type(failure).__name__])[0]
         raise UsageError(

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from policy.bundle import load_bundle
+from policy.errors import UsageError
 from policy.runtimes.choose import Machine, choose
+from service.settings import DEFAULT_BUNDLE
 
 BOTH = ("onnx", "torchscript")
 PLAIN = Machine(onnx=True, onnx_cuda=False, torch=True, torch_cuda=False)
@@ -55,3 +58,11 @@ def test_a_loaded_policy_tells_why(bundles):
 
     assert "--device cpu" in load_bundle(bundles("diffusion"), "auto", "cpu", threads=1).why
     assert "--runtime eager" in load_bundle(bundles("diffusion"), "eager", "cpu", threads=1).why
+
+
+@pytest.mark.parametrize("runtime", ["torchscript", "eager"])
+def test_a_runtime_that_is_not_installed_is_told_with_the_extra_that_brings_it(monkeypatch, runtime):
+    monkeypatch.delitem(sys.modules, f"policy.runtimes.{runtime}", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UsageError, match=rf"the {runtime} runtime needs torch, which.*\.\[train\]"):
+        load_bundle(DEFAULT_BUNDLE, runtime, "cpu")
