@@ -14,8 +14,17 @@ EPOCHS = "epochs.jsonl"
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: what was not measured is null."""
+    """JSON has no NaN: what was not measured, or is not finite, is null."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read(value: Any) -> Any:
+    """Inverse of `_plain`."""
+    if isinstance(value, dict):
+        return {name: _read(part) for name, part in value.items()}
+    return math.nan if value is None else value
 
 
 def append_epoch(path: Path, report: EpochReport) -> None:
@@ -35,9 +44,7 @@ def read_epochs(path: Path) -> tuple[EpochReport, ...]:
     for line in path.read_text().splitlines():
         try:
             values = json.loads(line)
-            read: dict[str, Any] = {
-                name: math.nan if values[name] is None else values[name] for name in names if name in values
-            }
+            read: dict[str, Any] = {name: _read(values[name]) for name in names if name in values}
             report = EpochReport(**read)
         except (json.JSONDecodeError, TypeError):
             continue  # cut off by a kill

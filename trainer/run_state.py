@@ -54,10 +54,13 @@ class Progress:
     )
     validation: list[float] = field(default_factory=list)
 
-    def note_validation(self, value: float) -> bool:
-        """Take in an epoch's validation loss (NaN without held-out episodes); whether it is the best so far."""
+    def note_validation(self, value: float, *, held_out: bool = True) -> bool:
+        """Take in an epoch's validation loss (NaN without held-out episodes); whether it is the best so far.
+
+        Where episodes are held out and the loss is NaN, the network has diverged: no epoch is worse.
+        """
         self.validation.append(value)
-        better = math.isnan(value) or value < self.best
+        better = value < self.best or not held_out
         self.best = min(value, self.best) if not math.isnan(value) else self.best
         self.epochs_without_gain = 0 if better else self.epochs_without_gain + 1
         return better

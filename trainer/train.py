@@ -269,7 +269,7 @@ class Trainer:
             if args.pictures_every and (epoch + 1) % args.pictures_every == 0:
                 self._picture(log)
             progress.sums = Progress().sums
-            if progress.note_validation(found.loss):
+            if progress.note_validation(found.loss, held_out=len(self.data.held_out) > 0):
                 if curve is not None and math.isfinite(found.loss):
                     log.say(curve.says(found.loss))
                 self.save("best")

@@ -20,6 +20,7 @@ from policy.errors import UsageError
 from policy.export.write_bundle import write_bundle
 from trainer import train as module
 from trainer.checkpoint import load_checkpoint
+from trainer.epoch_log import EPOCHS, read_epochs
 from trainer.settings import arguments_of
 from trainer.train import Trainer
 from trainer.validation import Validation
@@ -320,6 +321,18 @@ def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_loss(make_args,
         0.2,
         0.6,
     ]
+
+
+def test_a_network_that_has_diverged_is_not_the_best_and_its_epochs_are_logged(
+    make_args, tmp_path, monkeypatch
+):
+    values = iter([0.5, math.nan, math.nan])
+    monkeypatch.setattr(Trainer, "validate", lambda self: Validation(v := next(values), np.full(3, v)))
+    Trainer(make_args(epochs=9, patience=2, save_every=0, pictures_every=0)).run()
+    assert load_checkpoint(tmp_path / "run" / "best").state["progress"]["batches"] == 5
+    told = read_epochs(tmp_path / "run" / EPOCHS)
+    assert [epoch.validation for epoch in told] == pytest.approx([0.5, math.nan, math.nan], nan_ok=True)
+    assert math.isnan(told[-1].position_errors["goal_x"])
 
 
 def test_validation_judges_the_averaged_weights_on_held_out_episodes_with_the_same_noise(make_args):
