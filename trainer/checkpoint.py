@@ -107,8 +107,8 @@ def save_checkpoint(
     }
     (building / "state.json").write_text(json.dumps(document, indent=1))
     write_checksums(building, (path.name for path in building.iterdir()))
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
+    if directory.exists():  # otherwise an earlier kill has left what is old as all there is
+        shutil.rmtree(old, ignore_errors=True)
         directory.rename(old)
     building.rename(directory)
     shutil.rmtree(old, ignore_errors=True)

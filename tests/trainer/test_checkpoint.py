@@ -189,26 +189,31 @@ class Killed(BaseException):
     """Stands in for SIGKILL at one place."""
 
 
-@pytest.mark.parametrize("kill_at", range(1, 11))
-def test_a_kill_at_any_moment_of_saving_leaves_the_old_or_the_new_checkpoint(tmp_path, monkeypatch, kill_at):
-    old, new = Run(seed=1), Run(seed=2)
-    directory = tmp_path / "last"
-    old.save(directory, progress={"steps": 1})
+def kill_at_call(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Of what saving does to the disk."""
     calls = []
 
     def counted(function):
         def wrapped(*args, **kwargs):
             calls.append(function)
-            if len(calls) == kill_at:
+            if len(calls) == number:
                 raise Killed
             return function(*args, **kwargs)
 
         return wrapped
 
-    monkeypatch.setattr(module, "save_file", counted(module.save_file))
-    monkeypatch.setattr(Path, "write_text", counted(Path.write_text))
-    monkeypatch.setattr(Path, "rename", counted(Path.rename))
-    monkeypatch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+    patch.setattr(module, "save_file", counted(module.save_file))
+    patch.setattr(Path, "write_text", counted(Path.write_text))
+    patch.setattr(Path, "rename", counted(Path.rename))
+    patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+
+
+@pytest.mark.parametrize("kill_at", range(1, 11))
+def test_a_kill_at_any_moment_of_saving_leaves_the_old_or_the_new_checkpoint(tmp_path, monkeypatch, kill_at):
+    old, new = Run(seed=1), Run(seed=2)
+    directory = tmp_path / "last"
+    old.save(directory, progress={"steps": 1})
+    kill_at_call(monkeypatch, kill_at)
     with pytest.raises(Killed):
         new.save(directory, progress={"steps": 2})
     monkeypatch.undo()
@@ -218,3 +223,15 @@ def test_a_kill_at_any_moment_of_saving_leaves_the_old_or_the_new_checkpoint(tmp
     new.save(directory, progress={"steps": 2})  # and the next save is not hindered by what was left
     assert load_checkpoint(directory).state["progress"]["steps"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("kill_at", range(1, 9))
+def test_a_second_kill_after_one_between_the_renames_leaves_a_checkpoint_too(tmp_path, monkeypatch, kill_at):
+    run, directory = Run(steps=1), tmp_path / "last"
+    run.save(directory, progress={"steps": 1})
+    directory.rename(tmp_path / "last.old")
+    kill_at_call(monkeypatch, kill_at)
+    with pytest.raises(Killed):
+        run.save(directory, progress={"steps": 2})
+    monkeypatch.undo()
+    assert load_checkpoint(directory).state["progress"]["steps"] in (1, 2)
