@@ -35,7 +35,7 @@ def cluster(tmp_path) -> dict[str, str]:
         (programs / name).chmod(0o755)
     return {
         "PATH": f"{programs}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_NNODES": "2",
-        "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "41", "SLURM_GPUS_ON_NODE": "8",
+        "SLURM_CPUS_PER_TASK": "12", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "41", "SLURM_GPUS_ON_NODE": "8",
     }  # fmt: skip
 
 
@@ -64,6 +64,12 @@ def test_the_slurm_job_starts_the_trainer_on_every_card(cluster):
         True,
         False,
     )
+
+
+def test_the_slurm_launcher_gets_the_processors_that_the_job_asked_for(cluster, tmp_path):
+    srun = tmp_path / "bin" / "srun"
+    srun.write_text('#!/bin/sh\necho "$SRUN_CPUS_PER_TASK"\n')
+    assert submitted(cluster) == ["12"]
 
 
 def test_a_slurm_job_that_was_cut_off_goes_on(cluster, tmp_path):
