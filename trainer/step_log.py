@@ -48,7 +48,15 @@ class StepLog:
         self._losses: list[float] = []
         self._draws: list[tuple[Tensor, Tensor]] = []
         self._samples = 0
-        self._since = time.perf_counter()
+        self._since = self._paused = time.perf_counter()
+
+    def pause(self) -> None:
+        """The time from now until `go_on` is not spent on steps."""
+        self._paused = time.perf_counter()
+
+    def go_on(self) -> None:
+        """Steps are taken again."""
+        self._since += time.perf_counter() - self._paused
 
     def add(self, losses: Losses, timestep: Tensor, samples: int) -> None:
         """Take in a batch of `samples`."""

@@ -151,6 +151,7 @@ class Trainer:
         """
         args, progress, processes = self.args, self.progress, self.processes
         self.network.train()
+        self.step_log.go_on()
         end = (epoch + 1) * self.per_epoch
         start, started = progress.batches, time.perf_counter()
         rounds = range(start, end, processes.count)
@@ -182,7 +183,9 @@ class Trainer:
                 self._optimizer_step.take(lambda: self._tell_step(log))
                 if args.save_every and progress.steps % args.save_every == 0 and within:
                     self.save("last")
-        return (progress.batches - start) * args.batch_size / (time.perf_counter() - started)
+        self.step_log.pause()
+        samples = min(self.per_epoch * args.batch_size, len(self.data.train))  # the last batch may be smaller
+        return (samples - start % self.per_epoch * args.batch_size) / (time.perf_counter() - started)
 
     def _rate(self, step: int) -> float:
         return learning_rate(step, self.total_steps, self.args.lr, self.args.warmup_ratio)

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ from wandb.proto import wandb_internal_pb2
 from policy.errors import UsageError
 from policy.null import null_spec
 from policy.spec import SensorSpec
-from trainer.step_log import loss_by_timestep
+from trainer import step_log
+from trainer.losses import Losses
+from trainer.step_log import StepLog, loss_by_timestep
 from trainer.trackers import WeightsAndBiases, project_of, run_name_of
 from trainer.train import Trainer
 
@@ -161,3 +164,27 @@ def test_the_loss_is_told_by_groups_of_timesteps():
         "90-99": 9.0,
     }
     assert loss_by_timestep(torch.tensor([0, 2]), torch.tensor([1.0, 2.0]), 3) == {"0-0": 1.0, "2-2": 2.0}
+
+
+def test_what_is_done_between_epochs_does_not_count_as_slow_steps(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(step_log, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    log, network = StepLog(None), torch.nn.Linear(1, 1)
+
+    def train(seconds: float) -> None:
+        log.go_on()
+        log.add(Losses(torch.ones(()), torch.zeros(()), torch.ones(1)), torch.zeros(1), samples=10)
+        now[0] += seconds
+        log.pause()
+
+    def validate() -> None:
+        now[0] += 100.0
+
+    validate()
+    train(2.0)
+    assert log.entry(network)["step/samples_per_second"] == 5
+    validate()
+    train(3.0)
+    validate()
+    train(1.0)
+    assert log.entry(network)["step/samples_per_second"] == 5

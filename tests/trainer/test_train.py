@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -198,6 +200,14 @@ def test_a_run_and_its_data_may_be_renamed_before_it_is_resumed(make_args, make_
     assert found.spec.name == "run"
     with pytest.raises(UsageError, match="with --name None, not other"):
         Trainer(make_args(dataset_dir=(data,), out=run, resume=True, name="other"))
+
+
+def test_speed_counts_the_samples_that_there_are(make_args, tmp_path, monkeypatch):
+    """A clock of one second an epoch; the only batch could hold 64 samples and holds 40."""
+    seconds = itertools.count()
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    Trainer(make_args(batch_size=64)).run()
+    assert [epoch.samples_per_second for epoch in read_epochs(tmp_path / "run" / EPOCHS)] == [40, 40]
 
 
 def test_the_same_datasets_in_another_order_are_other_batches(make_args, make_dataset, tmp_path):
