@@ -128,7 +128,7 @@ def make_spec(
             first, end = starts[episode], starts[episode + 1]
             states.append(cache.state[first:end])
             actions.append(cache.actions[first * per_frame : end * per_frame])
-        for name, text in zip(cache.task_names, cache.tasks, strict=True):
+        for name, text in ((cache.task_names[episode], cache.tasks[episode]) for episode in episodes):
             if text not in by_task.get(name, ()):
                 by_task[name] = (*by_task.get(name, ()), text)
     streams = {

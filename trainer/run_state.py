@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from policy.errors import UsageError
-from policy.spec import PolicySpec
+from policy.spec import InstructionSpec, PolicySpec
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.settings import TrainArgs, arguments_of, with_defaults
 
@@ -77,9 +77,14 @@ def check_vacant(args: TrainArgs) -> None:
 
 
 def _from_data(spec: PolicySpec) -> PolicySpec:
-    """The contract without names, which directories lend it, and sampler: what flags decide is compared with them."""
+    """The contract without names, which directories lend it, and sampler: what flags decide is compared with them.
+
+    Without instructions, too, which follow from data and flags: older runs also list those of held-out episodes.
+    """
     backbone = None if spec.backbone is None else spec.backbone.model_copy(update={"name": ""})
-    return spec.model_copy(update={"name": "", "backbone": backbone, "sampler": None})
+    return spec.model_copy(
+        update={"name": "", "backbone": backbone, "sampler": None, "instruction": InstructionSpec()}
+    )
 
 
 def check_same_run(

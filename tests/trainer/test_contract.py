@@ -26,6 +26,13 @@ def test_statistics_come_from_the_training_episodes_alone(make_cache, make_args,
     assert spec.normalization.action.minimum[0] == 0
 
 
+def test_instructions_are_those_of_the_training_episodes(make_cache, make_args, tmp_path):
+    cache = make_cache([4, 4, 4])
+    spec = make_spec(make_args(), facts_of(tmp_path / "data"), [cache], [np.array([0, 2])])
+    assert spec.instruction.by_task == {"task0": ("do task 0",)}
+    assert not spec.instruction.required
+
+
 def test_names_and_rates_are_those_of_the_data(make_cache, make_args, tmp_path):
     cache = make_cache([4, 4], cameras=("front", "side"), per_frame=3)
     spec = make_spec(make_args(horizon=12), facts_of(tmp_path / "data"), [cache], [np.array([0, 1])])

@@ -202,6 +202,16 @@ def test_a_run_and_its_data_may_be_renamed_before_it_is_resumed(make_args, make_
         Trainer(make_args(dataset_dir=(data,), out=run, resume=True, name="other"))
 
 
+def test_a_run_whose_contract_lists_instructions_of_held_out_episodes_may_be_resumed(make_args):
+    first = Trainer(make_args(epochs=1))
+    told = first.spec.instruction
+    first.spec = first.spec.model_copy(
+        update={"instruction": told.model_copy(update={"by_task": {**told.by_task, "other": ("another",)}})}
+    )
+    first.save("last")
+    assert Trainer(make_args(epochs=1, resume=True)).spec.instruction == first.spec.instruction
+
+
 def test_speed_counts_the_samples_that_there_are(make_args, tmp_path, monkeypatch):
     """A clock of one second an epoch; the only batch could hold 64 samples and holds 40."""
     seconds = itertools.count()
