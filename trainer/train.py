@@ -207,7 +207,8 @@ class Trainer:
         )  # fmt: skip
 
     def _report(self, epoch: int, rate: float, found: Validation, success: dict[str, float]) -> EpochReport:
-        sums, count = self.progress.sums, max(1.0, self.progress.sums["n"])
+        sums = self.progress.sums
+        count = sums["n"] or math.nan  # of an epoch whose batches were all skipped there is no loss
         return EpochReport(
             epoch=epoch,
             loss=sums["loss"] / count,

@@ -280,6 +280,14 @@ def test_a_broken_batch_is_skipped_counted_and_does_no_harm(make_args, monkeypat
     assert "Position error" not in told  # there is nothing held out to measure it on
 
 
+def test_an_epoch_whose_batches_were_all_skipped_has_no_loss(make_args, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "compute_losses", broken(range(10_000)))
+    Trainer(make_args(epochs=1, val_split=0.0, pictures_every=0)).run()
+    (told,) = read_epochs(tmp_path / "run" / EPOCHS)
+    assert math.isnan(told.loss)
+    assert told.skipped == 6
+
+
 @pytest.mark.parametrize("grad_accum", [1, 4])
 def test_a_run_whose_batches_are_all_broken_is_stopped_with_a_diagnosis(make_args, monkeypatch, grad_accum):
     monkeypatch.setattr(module, "compute_losses", broken(range(10_000)))
