@@ -27,6 +27,8 @@ from service.tls import read_tls
 
 log = logging.getLogger(__name__)
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def main(argv: list[str]) -> int:
     """Serve until a signal comes; 0 after a graceful end.
@@ -49,7 +51,8 @@ def main(argv: list[str]) -> int:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         news.put("stop")
-        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        for one in _SIGNALS:
+            signal.signal(one, _end_at_once)
 
     server = RunningServer(
         None,
@@ -70,7 +73,7 @@ def main(argv: list[str]) -> int:
         queue_size=settings.queue_size,
         grace_s=settings.grace_s,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, on_signal)
     server.start()
     log.debug("loading; the doors answer not_ready until the policy is warm")
@@ -93,6 +96,11 @@ def main(argv: list[str]) -> int:
     finally:
         server.stop()
     return 0
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    """The default action would do, but not for a container's first process, which the kernel spares it."""
+    os._exit(128 + number)
 
 
 def first_loads(settings: ServeSettings) -> list[Load]:

@@ -113,6 +113,18 @@ def test_work_that_outlasts_the_grace_time_is_abandoned(serve: type[Serving]) ->
     assert serving.process.returncode == 0
 
 
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_second_signal_of_either_kind_ends_it_on_the_spot(serve: type[Serving], second: int) -> None:
+    serving = serve("--null-run-ms", "3600000", "--log-level", "debug", until="loading")
+    serving.process.send_signal(signal.SIGTERM)
+    assert serving.process.stdout is not None
+    while "stopping" not in serving.process.stdout.readline():
+        assert serving.process.poll() is None
+    serving.process.send_signal(second)
+    serving.process.communicate(timeout=PATIENCE_S)
+    assert serving.process.returncode == 128 + second
+
+
 def test_several_bundles_are_served_and_the_first_is_active(tmp_path: Path) -> None:
     shipped = ROOT / "bundles" / "metaworld8"
     shutil.copytree(shipped, tmp_path / "renamed")
