@@ -59,7 +59,7 @@ def open_policy(flags: PolicyFlags) -> PolicyClient:
     if flags.checkpoint is not None:
         return InProcessClient.load(flags.checkpoint)
     # Not a flag's default, which --help would print.
-    token = flags.token or os.environ.get("TINYVLA_TOKEN")
+    token = (flags.token or os.environ.get("TINYVLA_TOKEN", "")).strip() or None
     options = ClientOptions(
         image_format=flags.image_format,
         timeout_s=flags.timeout,

@@ -108,6 +108,9 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) 
         bundle=settings.bundle or base.bundle or default,
         bundle_root=settings.bundle_root or base.bundle_root,
         alias=settings.alias or base.alias,
+        # What comes from a file ends in a line break, which no header can carry.
+        token=settings.token and settings.token.strip(),
+        admin_token=settings.admin_token and settings.admin_token.strip(),
     )
     _check(settings)
     return settings
@@ -116,7 +119,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] = os.environ) 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, list[str]]:
     """Variable -> the flags it stands for; an empty variable is one that is not set.
 
-    Nor is one that holds an address: Kubernetes gives every pod TINYVLA_PORT=tcp://... of a service named tinyvla.
+    Nor is a port that is an address: Kubernetes gives every pod TINYVLA_PORT=tcp://... of a service named tinyvla, and
+    TINYVLA_ZMQ_PORT=tcp://... of one named tinyvla-zmq.
     """
     found: dict[str, list[str]] = {}
     for item in fields(ServeSettings):
@@ -125,7 +129,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, list[str]]:
         if item.type == "bool":
             if value.lower() not in _FALSE:
                 found[variable] = [flag]
-        elif value and not (item.name == "port" and value.startswith("tcp://")):
+        elif value and not (item.name.endswith("port") and value.startswith("tcp://")):
             separator = _SEPARATORS.get(item.name)
             values = value.split(separator) if separator is not None else [value]
             found[variable] = [f"{flag}={value}" for value in values]
@@ -134,10 +138,12 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _check(settings: ServeSettings) -> None:
     for name, token in (("token", settings.token), ("admin-token", settings.admin_token)):
-        if token is not None and not token.strip():
+        if token == "":
             raise UsageError(
                 f"--{name} is empty, which would let anybody in; give one, or leave the flag out"
             )
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise UsageError(f"--{name}: only printable ASCII can be sent in an HTTP header")
     for flag, directories in (
         ("--bundle-root", settings.bundle_root),
         ("--watch", (settings.watch,)),

@@ -278,7 +278,7 @@ def test_the_recorded_actions_are_those_that_were_commanded(tmp_path):
 
 
 def test_the_token_comes_from_the_environment_and_is_never_shown(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("TINYVLA_TOKEN", "hush-hush")
+    monkeypatch.setenv("TINYVLA_TOKEN", "hush-hush\n")  # as read from a file
     with RunningServer(lambda: NullPolicy(null_spec()), token="hush-hush") as guarded:
         assert null_run(guarded, tmp_path) == 0
     with pytest.raises(SystemExit):

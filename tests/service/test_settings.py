@@ -68,10 +68,20 @@ def test_flags_win_over_the_environment() -> None:
 def test_without_a_bundle_the_shipped_one_is_served() -> None:
     assert read_settings([], {}).bundle == (DEFAULT_BUNDLE,)
     assert read_settings(
-        [], {"TINYVLA_BUNDLE": "", "TINYVLA_PORT": "tcp://10.0.0.7:8000", "TINYVLA_NULL": "0"}
+        [], {"TINYVLA_BUNDLE": "", "TINYVLA_PORT": "", "TINYVLA_NULL": "0"}
     ) == read_settings([], {})
     assert DEFAULT_BUNDLE.parent.parent == Path(__file__).resolve().parents[2]
     assert read_settings(["--watch", "tests"], {}).bundle == ()  # which may be empty, and fill later
+
+
+def test_ports_of_kubernetes_services_are_none_of_the_settings() -> None:
+    names = ("TINYVLA_PORT", "TINYVLA_ZMQ_PORT", "TINYVLA_GROOT_PORT")
+    assert read_settings([], dict.fromkeys(names, "tcp://10.0.0.7:5570")) == read_settings([], {})
+
+
+def test_a_token_read_from_a_file_is_the_one_that_a_header_can_carry() -> None:
+    settings = read_settings(["--admin-token", "ours\n"], {"TINYVLA_TOKEN": "s3cret\n"})
+    assert (settings.token, settings.admin_token) == ("s3cret", "ours")
 
 
 def test_bundles_and_roots_may_be_given_several_times() -> None:
@@ -103,6 +113,8 @@ def test_bundles_and_roots_may_be_given_several_times() -> None:
         (["--token", " "], {}, "--token is empty"),
         (["--admin-token="], {}, "--admin-token is empty"),
         ([], {"TINYVLA_ADMIN_TOKEN": " "}, "--admin-token is empty"),
+        (["--token", "schlüssel"], {}, "--token: only printable ASCII"),
+        ([], {"TINYVLA_ADMIN_TOKEN": "a\nb"}, "--admin-token: only printable ASCII"),
         ([], {"TINYVLA_PORT": "eighty"}, "TINYVLA_PORT"),
         ([], {"TINYVLA_DEVICE": "tpu"}, "TINYVLA_DEVICE"),
     ],
