@@ -88,22 +88,20 @@ class Engine:
         """
         policy = ServedPolicy.of(predictor, source)
         with self._changed:
-            same = [r for r in self._set.residents if r.policy.hash == policy.hash]
-            if same:
-                self._set = self._set.activated(same[0]) if activate else self._set
-                policy = same[0].policy
-            else:
-                self._set = self._set.with_policy(Resident(policy, predictor), activate=activate)
+            resident = next((r for r in self._set.residents if r.policy.hash == policy.hash), None)
+            if resident is None:
+                resident = Resident(policy, predictor)
+                self._set = self._set.with_policy(resident, activate=activate)
+            elif activate:
+                self._activate(resident)
             self._tell()
-        return policy
+        return resident.policy
 
     def activate(self, name: str) -> ServedPolicy:
         """Let requests that name no policy go to this one; raises `unknown_policy`."""
         with self._changed:
             resident = self._set.one(name)
-            if resident is not self._set.active:
-                resident.seen.clear()  # whatever its sessions saw before they went to another policy is long ago
-            self._set = self._set.activated(resident)
+            self._activate(resident)
             self._tell()
         log.info("%s is active", resident.policy.label)
         return resident.policy
@@ -183,6 +181,12 @@ class Engine:
             self._changed.notify()
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    def _activate(self, resident: Resident) -> None:
+        """With the lock held."""
+        if resident is not self._set.active:
+            resident.seen.clear()  # whatever its sessions saw before they went to another policy is long ago
+        self._set = self._set.activated(resident)
 
     def _tell(self) -> None:
         """After every change of the set, with the lock held."""

@@ -123,13 +123,17 @@ def test_a_session_that_starts_over_looks_again(ask: Any, engine: Engine) -> Non
     assert seen_in(ask(20, 0.1)) == 20
 
 
-def test_a_swap_and_back_looks_again(ask: Any, engine: Engine, everything: PolicySpec) -> None:
+@pytest.mark.parametrize("loaded", [False, True], ids=["activated", "loaded again"])
+def test_a_swap_and_back_looks_again(ask: Any, engine: Engine, everything: PolicySpec, loaded: bool) -> None:
     ask(10, 0.0)
     first = engine.policy.label
     other = everything.model_copy(update={"name": "other"})
     engine.install(SeeingPolicy(other), activate=True)
     assert seen_in(ask(20, 0.05, policy=None, expects=other.hash)) == 20
-    engine.activate(first)
+    if loaded:
+        engine.install(SeeingPolicy(everything), activate=True)
+    else:
+        engine.activate(first)
     assert seen_in(ask(30, 0.1)) == 30
 
 
