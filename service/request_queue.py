@@ -95,7 +95,8 @@ class RequestQueue:
         waiting = self._lanes.get(ticket.lane, [])
         if ticket.request.session is not None and waiting:
             older = waiting[0]
-            if not ticket.is_newer_than(older):
+            # Who has left cannot be the newer one: a robot that starts again counts from 0.
+            if not ticket.is_newer_than(older) and not older.future.cancelled():
                 return Displaced(superseded=ticket)
             waiting[0] = ticket
             return Displaced(superseded=older)

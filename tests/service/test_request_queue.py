@@ -48,6 +48,14 @@ def test_a_full_queue_refuses_at_once_and_keeps_what_it_has() -> None:
     assert queue.take(0).batch == waiting
 
 
+def test_a_robot_that_starts_again_does_not_yield_to_the_request_it_left_behind() -> None:
+    left, again = ticket(session="arm", seq=57), ticket(session="arm", seq=0, at=1)
+    queue = filled(RequestQueue(capacity=2, max_batch=1), left)
+    left.future.cancel()
+    assert queue.put(again).superseded is left
+    assert queue.take(1).batch == [again]
+
+
 def test_a_newer_request_of_a_session_takes_the_older_ones_place_even_in_a_full_queue() -> None:
     queue = RequestQueue(capacity=2, max_batch=1)
     old, bystander, new = ticket(session="arm"), ticket(), ticket(session="arm", at=1)
