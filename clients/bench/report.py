@@ -40,8 +40,7 @@ def comparisons(measured: Sequence[Measurement]) -> list[str]:
     for one in measured:
         for reference in COMPARED_WITH.get(one.case.door, ()):
             bare = by_case.get(replace(one.case, door=reference))
-            if bare is not None:
-                more = one.p50_ms - bare.p50_ms
+            if bare is not None and math.isfinite(more := one.p50_ms - bare.p50_ms):
                 lines.append(f"{one.case}: p50 {more:+.3f} ms against the bare server ({reference})")
         alone = by_case.get(replace(one.case, clients=1))
         if one.case.clients > 1 and alone is not None and alone.per_second:

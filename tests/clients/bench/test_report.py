@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import json
 import math
+import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from rich.console import Console
 
 from clients.bench.cases import DOORS, Case, Measurement, cases_of
 from clients.bench.chart import write_chart
 from clients.bench.load import Samples
-from clients.bench.measure import summarise
+from clients.bench.measure import _health_asked, summarise
 from clients.bench.report import comparisons, print_table, write_json
 from clients.bench.settings import BenchSettings, read_settings
 from policy.errors import UsageError
@@ -58,6 +60,30 @@ def test_the_openpi_door_is_compared_with_the_bare_servers_of_the_same_case() ->
     rows = [measured(replace(CASE, door="echo"), p50=1.0), measured(openpi, p50=1.25)]
     other = measured(replace(CASE, door="echo", width=8), p50=7.0)
     assert comparisons([other, *rows]) == [f"{openpi}: p50 +0.250 ms against the bare server (echo)"]
+
+
+def test_a_door_that_never_answered_is_compared_with_nothing() -> None:
+    dead = summarise(CASE, 1.0, [Samples([], Counter(no_answer=5))], [])
+    assert comparisons([measured(replace(CASE, door="zmq-chunk")), dead]) == []
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_that_goes_away_while_its_health_is_asked_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    health: list[float] = []
+    asked = threading.Semaphore(0)
+
+    class Gone(httpx.Client):
+        def get(self, *of: object, **how: object) -> httpx.Response:  # type: ignore[override]
+            asked.release()
+            raise httpx.ConnectError("Connection refused")
+
+    monkeypatch.setattr("clients.bench.measure.httpx.Client", Gone)
+    with _health_asked("http://127.0.0.1:9", health):
+        for _ in range(3):  # it goes on asking
+            assert asked.acquire(timeout=30)
+    assert health == []
 
 
 def test_many_clients_are_compared_with_one() -> None:
