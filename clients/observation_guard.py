@@ -20,6 +20,9 @@ from policy.spec import PolicySpec
 # A frame that stays the same to the bit while the state moves by more than this share of its range is frozen: far
 # less than that is seen at 128 pixels. No real camera delivers the same frame twice, but a simulated one does.
 MOVED = 0.1
+# An observation stamped further ahead of time.monotonic() than this, seconds, is on another clock: by that one nothing
+# would ever be old.
+AHEAD_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,10 @@ class ObservationGuard:
         if observation is None:
             self._judge(found, "stale_observation", "observation", False, now, "the robot delivers none")
         else:
-            in_order = observation.captured_at >= self._newest
-            self._newest = max(self._newest, observation.captured_at)
-            self._judge(
-                found,
-                "stale_observation",
-                "observation",
-                in_order,
-                now,
-                "an older one came after a newer one",
-            )
+            wrong = self._wrong_time(observation.captured_at, now)
+            if wrong is None:
+                self._newest = observation.captured_at
+            self._judge(found, "stale_observation", "observation", wrong is None, now, wrong or "")
             self._look_at_state(found, observation, now)
             for camera in self._spec.cameras:
                 self._look_at_camera(found, camera.name, observation, now)
@@ -85,6 +82,13 @@ class ObservationGuard:
                 self._look_at_sensor(found, sensor.name, observation, now)
         self.faults = found
         return not found
+
+    def _wrong_time(self, captured_at: float, now: float) -> str | None:
+        if captured_at - now > AHEAD_S:
+            return (
+                f"its captured_at is {captured_at - now:.3g} s ahead of time.monotonic(), which it must be on"
+            )
+        return None if captured_at >= self._newest else "an older one came after a newer one"
 
     def _look_at_state(self, found: dict[Cause, Fault], observation: RobotObservation, now: float) -> None:
         finite = np.isfinite(observation.state)
@@ -144,6 +148,9 @@ class ObservationGuard:
         limit: float,
     ) -> bool:
         age = now - observation.measured_at.get(part, observation.captured_at)
+        if part in observation.measured_at and age < -AHEAD_S:
+            found[cause] = Fault(f"measured_at of {part} is {-age:.3g} s ahead of time.monotonic()")
+            return False
         if age > limit:
             found[cause] = Fault(f"the newest of {part} is {age:.1f} s old")
         return age <= limit

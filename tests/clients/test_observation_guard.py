@@ -105,6 +105,21 @@ def test_an_observation_older_than_one_before_is_not_used():
     assert looking.look(seen(2.0), 2.2)
 
 
+def test_an_observation_of_another_clock_is_not_used_since_it_would_never_be_old():
+    """A driver that stamps with time.time(): frozen for minutes, its pictures would still be from the future."""
+    looking = guard()
+    wall = 1.7e9
+    assert not looking.look(seen(wall), 0.5)
+    assert not looking.faults["stale_observation"].serious
+    assert not looking.look(seen(wall + 1), 1.5)
+    assert looking.faults["stale_observation"].serious
+    assert "time.monotonic()" in looking.faults["stale_observation"].why
+    assert looking.look(seen(2.0), 2.0)  # and it spoils nothing for those that come later
+    assert not looking.look(seen(2.1, measured_at={"left": wall}), 2.1)
+    assert list(looking.faults) == ["stale_camera"]
+    assert looking.look(seen(2.2), 2.15)  # a little ahead is the reading of the clocks
+
+
 def test_a_frame_that_stays_the_same_while_the_robot_moves_is_frozen():
     looking = guard()
     frozen = {"left": np.full((8, 8, 3), 7, np.uint8)}
