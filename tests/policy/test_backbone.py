@@ -316,6 +316,21 @@ def test_a_model_without_images_is_refused(backbone_at, tmp_path):
         load_config(find_backbone(str(directory), download=False))
 
 
+def test_code_that_came_with_a_model_is_never_run_nor_asked_about(backbone_at, tmp_path, monkeypatch):
+    """No hash covers it, and a server's terminal may have nobody to answer."""
+    directory = tmp_path / "mystery"
+    shutil.copytree(backbone_at(), directory)
+    (directory / "config.json").write_text(
+        json.dumps({"model_type": "mystery", "auto_map": {"AutoConfig": "code.Config"}})
+    )
+    (directory / "code.py").write_text("raise SystemExit('the code was run')")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "y")
+    with pytest.raises(UsageError, match="backbone mystery"):
+        load_config(find_backbone(str(directory), download=False))
+    assert not asked
+
+
 def test_weights_that_are_incomplete_are_refused(see_through, spec, tmp_path):
     from safetensors.torch import load_file, save_file
 

@@ -49,7 +49,9 @@ def load_config(files: BackboneFiles) -> Any:
             "backbones need transformers; run: pip install -c constraints.txt -e '.[vlm]'"
         ) from None
     try:
-        config = AutoConfig.from_pretrained(str(files.directory), local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            str(files.directory), local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"backbone {files.name}: {reason}") from error

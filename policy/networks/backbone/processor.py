@@ -28,10 +28,9 @@ def load_processor(directory: Path, config: Any) -> Any:
         raise UsageError(f"backbone {directory}: transformers has no processor for {config.model_type!r}")
     kind = PROCESSOR_MAPPING[type(config)]
     try:
-        processor = _images_only(kind).from_pretrained(str(directory), local_files_only=True)
-        processor.image_processor = AutoImageProcessor.from_pretrained(
-            str(directory), local_files_only=True, backend="pil"
-        )
+        how = {"local_files_only": True, "trust_remote_code": False}
+        processor = _images_only(kind).from_pretrained(str(directory), **how)
+        processor.image_processor = AutoImageProcessor.from_pretrained(str(directory), backend="pil", **how)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"backbone {directory}: its processor cannot be loaded: {reason}") from error
