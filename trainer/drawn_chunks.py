@@ -19,6 +19,8 @@ def drawn_chunks(
 ) -> np.ndarray:
     """float32 [B, H, A], physical units, at the policy's own number of steps; `network` is in evaluation mode.
 
+    Where a sample begins before its demonstration, what was executed until then is given as the prefix, as in training.
+
     Args:
         temperature: standard deviation of the starting noise, default the policy's own; 0 gives the one steady chunk.
     """
@@ -29,11 +31,15 @@ def drawn_chunks(
         return network.denoise(noisy, time, length, context).float().cpu().numpy()
 
     rows = len(example.state)
+    executed = example.executed.clamp(-1, 1).cpu().numpy()
+    prefixes = [
+        one[:lead] if lead else None for one, lead in zip(executed, example.lead.tolist(), strict=True)
+    ]
     if temperature is None:
         temperature = spec.sampler.temperature if spec.sampler else 1.0
     chunks = draw_chunks(
         denoise, spec.sampler, "ddim", spec.sampler.default_steps if spec.sampler else 1,
-        [np.random.default_rng([seed, row]) for row in range(rows)], [None] * rows, spec.horizon, spec.action.dim,
+        [np.random.default_rng([seed, row]) for row in range(rows)], prefixes, spec.horizon, spec.action.dim,
         [temperature] * rows,
     )  # fmt: skip
     return from_unit(chunks, spec.normalization.action)

@@ -40,18 +40,19 @@ def by_place(found: Probe) -> Measured:
 
 
 def acted(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
-    """Actions of the policy's steady chunk and of the data: float32 [N, A] each, physical units.
+    """Actions of the policy's steady chunk and of the data, where the loss counts: float32 [N, A], physical units.
 
     A chunk drawn at full noise holds corrections of pushes as the data do, at other moments: half its error is that.
     """
     drawn, true = [], []
     for example, _ in batches(subject, subject.data.train, draws=1):
-        valid = example.valid.cpu().numpy()
+        demonstrated = np.arange(subject.spec.horizon) >= example.lead.cpu().numpy()[:, None]
+        counted = example.valid.cpu().numpy() & demonstrated
         drawn.append(
-            drawn_chunks(subject.network, subject.spec, example, subject.seed, temperature=0.0)[valid]
+            drawn_chunks(subject.network, subject.spec, example, subject.seed, temperature=0.0)[counted]
         )
         actions = from_unit(example.actions.cpu().numpy(), subject.spec.normalization.action)
-        true.append(actions[valid])
+        true.append(actions[counted])
     return np.concatenate(drawn), np.concatenate(true)
 
 

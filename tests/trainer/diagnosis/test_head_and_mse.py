@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +13,10 @@ from policy.networks.sensor import SensorEncoder
 from tests.trainer.diagnosis.planted import noise
 from tests.trainer.diagnosis.told import diagnosed
 from tests.trainer.dots import write_dots
+from trainer.diagnosis.mse import acted
+from trainer.diagnosis.probe import batches, probe
+from trainer.diagnosis.subject import SubjectArgs, open_subject
+from trainer.drawn_chunks import drawn_chunks
 
 
 def test_a_network_that_never_gets_the_image_is_found(dots, monkeypatch):
@@ -56,3 +63,27 @@ def test_an_action_of_which_nothing_is_explained_is_found(altered):
     assert told.codes == ("worse-than-the-mean",)
     assert "dx (" in told.of("worse-than-the-mean")
     assert "dy (" not in told.of("worse-than-the-mean")
+
+
+def test_errors_are_of_the_actions_that_the_loss_counts(tmp_path):
+    """What a policy did before the expert took over is not of them: it is given as a prefix, as in training."""
+
+    def taken_over(episodes):
+        return [
+            replace(
+                e, executed_action=np.full_like(e.action, 0.01), extra={**e.extra, "demonstrated_from": 5}
+            )
+            for e in episodes
+        ]
+
+    dataset = write_dots(tmp_path / "takeover", change=taken_over, executed_actions=True)
+    subject = open_subject(SubjectArgs(dataset, samples=96, device="cpu"))
+    drawn, true = acted(subject)
+    assert len(drawn) == len(true) == probe(subject, subject.network).counted.sum() / 4  # draws
+    leads = []
+    for example, _ in batches(subject, subject.data.train, draws=1):
+        chunks = drawn_chunks(subject.network, subject.spec, example, seed=0)
+        for chunk, lead in zip(chunks, example.lead.tolist(), strict=True):
+            np.testing.assert_allclose(chunk[:lead], 0.01, atol=1e-6)
+            leads.append(lead)
+    assert max(leads) > 0
