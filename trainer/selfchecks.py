@@ -102,6 +102,10 @@ def _example(spec: PolicySpec, batch: int, device: str) -> Example:
     camera = spec.cameras[0]
     shape = (batch, len(spec.cameras), camera.height, camera.width, 3)
     actions = torch.rand(batch, spec.horizon, spec.action.dim, generator=generator) * 2 - 1
+    sensors: list[torch.Tensor] = []
+    for sensor in spec.sensors:
+        sensors += [torch.randn(batch, sensor.window, sensor.channels, generator=generator)]
+        sensors += [torch.ones(batch, sensor.window)]
     example = Example(
         images=torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
         tokens=torch.randint(1, 100, (batch, 96), generator=generator),
@@ -111,6 +115,7 @@ def _example(spec: PolicySpec, batch: int, device: str) -> Example:
         lead=torch.zeros(batch, dtype=torch.int64),
         valid=torch.ones(batch, spec.horizon, dtype=torch.bool),
         auxiliary=torch.zeros(batch, 0),
+        sensors=tuple(sensors),
     )
     return example.to(device)
 
@@ -216,12 +221,12 @@ def check_full_model(setup: Setup) -> str:
     for name, observation in _moved(spec).items():
         after = policy.predict([observation], [options])[0].actions
         require(float(np.abs(after - before).max()) > 1e-5, f"the {name} does not reach the actions")
-    plain = spec.model_copy(update={"sensors": ()})
-    network = setup.network(plain, woken=True).train()
+    network = setup.network(spec, woken=True).train()
     corruption = draw_corruption(
-        torch.Generator().manual_seed(0), 4, 2, plain, prefix_probability=0.5, state_noise=0.0, state_dropout=0.5
+        torch.Generator().manual_seed(0), 4, 2, spec, prefix_probability=0.5, state_noise=0.0, state_dropout=0.5,
+        sensor_dropout=0.5,
     ).to(torch.device(setup.device))  # fmt: skip
-    compute_losses(network, plain, _example(plain, 4, setup.device), corruption).action.backward()
+    compute_losses(network, spec, _example(spec, 4, setup.device), corruption).action.backward()
     dead = [
         name
         for name, parameter in network.named_parameters()

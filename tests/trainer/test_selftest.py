@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from policy.networks.config import NetworkConfig
+from policy.networks.sensor import SensorEncoder
 from trainer import selfchecks
 from trainer.selfchecks import CHECKS, CheckFailed, Setup
 from trainer.selftest import run_checks
@@ -80,4 +81,11 @@ def test_an_input_that_reaches_nothing_is_found(monkeypatch, blind):
 
     monkeypatch.setattr(Setup, "network", cut)
     with pytest.raises(CheckFailed, match=f"the {blind} does not reach the actions"):
+        CHECKS["full model"](SMALL)
+
+
+def test_a_sensor_encoder_that_no_gradient_reaches_is_found(monkeypatch):
+    right = SensorEncoder.forward
+    monkeypatch.setattr(SensorEncoder, "forward", lambda self, *inputs: right(self, *inputs).detach())
+    with pytest.raises(CheckFailed, match=r"no gradient reaches encoder\.sensors"):
         CHECKS["full model"](SMALL)
