@@ -30,8 +30,10 @@ def _read(value: Any) -> Any:
 def append_epoch(path: Path, report: EpochReport) -> None:
     """Add a line."""
     values = {name: _plain(value) for name, value in dataclasses.asdict(report).items()}
+    before = path.read_text() if path.exists() else ""
+    apart = "\n" if before and not before.endswith("\n") else ""  # from a line that was cut off
     with path.open("a") as file:
-        file.write(json.dumps(values, allow_nan=False) + "\n")
+        file.write(apart + json.dumps(values, allow_nan=False) + "\n")
 
 
 def read_epochs(path: Path) -> tuple[EpochReport, ...]:

@@ -44,3 +44,12 @@ def test_an_older_log_lacks_the_younger_fields_and_no_others(tmp_path) -> None:
     (read,) = read_epochs(path)
     assert math.isnan(read.validation_without_sensors)
     assert read.loss == 0.5
+
+
+def test_a_line_that_was_cut_off_takes_no_other_with_it(tmp_path) -> None:
+    path = tmp_path / "epochs.jsonl"
+    append_epoch(path, REPORT)
+    path.write_text(path.read_text()[:100])  # the disk was full
+    for epoch in (1, 2):
+        append_epoch(path, replace(REPORT, epoch=epoch))
+    assert [report.epoch for report in read_epochs(path)] == [1, 2]
