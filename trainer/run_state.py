@@ -100,11 +100,15 @@ def check_same_run(
     More or fewer processes may go on when together they take as many batches a step as before. What a directory is
     called says nothing about what is in it: the run's, the datasets' and the backbone's may have been renamed.
     """
+    before, now = with_defaults(found.state["arguments"]), arguments_of(args)
+    if before["init_from"] is not None:  # the statistics are those of its weights
+        spec = spec.model_copy(update={"normalization": found.spec.normalization})
+    elif now["init_from"] is not None:
+        raise UsageError(f"{where} did not begin with --init-from; leave it out, or drop --resume")
     if _from_data(found.spec) != _from_data(spec):
         raise UsageError(f"{where} was trained on other data or with other settings; drop --resume")
     if list(found.state["data_hashes"].values()) != list(data_hashes.values()):
         raise UsageError(f"{where} was trained on other data; give --dataset-dir as it was")
-    before, now = with_defaults(found.state["arguments"]), arguments_of(args)
     batches = before["grad_accum"] * found.state.get("processes", 1)
     if batches != now["grad_accum"] * processes:
         raise UsageError(

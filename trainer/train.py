@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class Trainer:
         self.network = PolicyNetwork(self.spec, choose_network(args, self.auxiliary)).to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.about_backbone = prepare_backbone(args, self.network)
-        if args.init_from is not None:
+        if args.init_from is not None and not args.resume:
             self.spec = start_from(args.init_from, self.network, self.spec)
         average = ShardedEMA if self.processes.sharded else EMA
         self.ema: EMA[PolicyNetwork] = average(self.network, args.ema_decay)
@@ -112,6 +113,8 @@ class Trainer:
         found = load_checkpoint(where)
         check_same_run(found, where, self.spec, self.data.hashes, self.args, self.processes.count)
         self.spec = found.spec  # under the name it began with
+        began = found.state["arguments"].get("init_from")  # which need not be there any more
+        self.args = dataclasses.replace(self.args, init_from=None if began is None else Path(began))
         self.network.load_state_dict(found.model)
         self.ema.load(found.ema)
         self.progress = Progress(**found.state["progress"])

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -441,6 +442,21 @@ def test_fine_tuning_on_data_that_move_further_is_refused(make_args, make_datase
         Trainer(make_args(dataset_dir=(data[0.02],), init_from=tmp_path / "first" / "best"))
     Trainer(make_args(dataset_dir=(data[0.02],), out=tmp_path / "wider")).save("best")
     Trainer(make_args(dataset_dir=(data[0.01],), init_from=tmp_path / "wider" / "best"))
+
+
+def test_a_fine_tuned_run_goes_on_without_what_it_began_from(make_args, tmp_path):
+    began = tmp_path / "first" / "best"
+    Trainer(make_args(out=tmp_path / "first", val_split=0.0)).save("best")  # statistics of more episodes
+    tuned = Trainer(make_args(init_from=began))
+    tuned.save("last")
+    Trainer(make_args(out=tmp_path / "scratch")).save("last")
+    shutil.rmtree(tmp_path / "first")
+    for given in (began, None):
+        resumed = Trainer(make_args(init_from=given, resume=True))
+        assert resumed.spec == tuned.spec
+        assert resumed.args.init_from == began
+    with pytest.raises(UsageError, match="scratch/last did not begin with --init-from; leave it out"):
+        Trainer(make_args(out=tmp_path / "scratch", init_from=began, resume=True))
 
 
 def test_fine_tuning_on_other_auxiliary_targets_starts_their_head_anew(make_args, tmp_path):
