@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -83,6 +84,9 @@ def save_checkpoint(
     """Write a checkpoint so that `directory` holds either the old one or the new one, never a part.
 
     With None the process only hands its shards of a spread network to the one that writes.
+
+    Raises:
+        UsageError: the disk is full, or forbids it; what was written before stays.
     """
     parts = {
         "model": {key: whole(value).contiguous() for key, value in model.state_dict().items()},
@@ -95,23 +99,33 @@ def save_checkpoint(
         directory.with_name(directory.name + ".building"),
         directory.with_name(directory.name + ".old"),
     )
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    for name, tensors in parts.items():
-        save_file(tensors, building / f"{name}.safetensors")
     document = {
         "format": _FORMAT,
         "spec": spec.model_dump(mode="json"),
         "network": model.config.to_json(),
         **state,
     }
-    (building / "state.json").write_text(json.dumps(document, indent=1))
-    write_checksums(building, (path.name for path in building.iterdir()))
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        _write(building, parts, document)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(building, ignore_errors=True)
+        raise UsageError(
+            f"{directory}: cannot be written ({error}); make room, then --resume goes on from the checkpoint before"
+        ) from error
     if directory.exists():  # otherwise an earlier kill has left what is old as all there is
         shutil.rmtree(old, ignore_errors=True)
         directory.rename(old)
     building.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(building: Path, parts: dict[str, dict[str, Tensor]], document: dict[str, Any]) -> None:
+    building.mkdir(parents=True)
+    for name, tensors in parts.items():
+        save_file(tensors, building / f"{name}.safetensors")
+    (building / "state.json").write_text(json.dumps(document, indent=1))
+    write_checksums(building, (path.name for path in building.iterdir()))
 
 
 def find_checkpoint(directory: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from policy.checksums import write_checksums
 from policy.errors import UsageError
@@ -235,3 +237,22 @@ def test_a_second_kill_after_one_between_the_renames_leaves_a_checkpoint_too(tmp
         run.save(directory, progress={"steps": 2})
     monkeypatch.undo()
     assert load_checkpoint(directory).state["progress"]["steps"] in (1, 2)
+
+
+@pytest.mark.parametrize("where", ["save_file", "write_checksums"])
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(tmp_path, monkeypatch, where):
+    run = Run(steps=1)
+    run.save(tmp_path / "last", progress={"steps": 1})
+
+    def full(*_):
+        raise {
+            "save_file": SafetensorError("Error while serializing: No space left on device (os error 28)"),
+            "write_checksums": OSError(errno.ENOSPC, "No space left on device"),
+        }[where]
+
+    monkeypatch.setattr(module, where, full)
+    with pytest.raises(UsageError, match=r"last: cannot be written \(.*No space left.*make room") as caught:
+        run.save(tmp_path / "last", progress={"steps": 2})
+    assert "\n" not in str(caught.value)
+    assert load_checkpoint(tmp_path / "last").state["progress"] == {"steps": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
