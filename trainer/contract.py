@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,7 +161,7 @@ def make_spec(
         temperature=args.temperature,
     )
     return PolicySpec(
-        name=args.name or args.out.name,
+        name=args.name or Path(os.path.abspath(args.out)).name,  # `--out .` has a name, too
         cameras=cameras_of(facts),
         state=StateSpec(names=tuple(facts.state_names), units=robot["state_units"]),
         instruction=InstructionSpec(required=len(by_task) > 1, by_task=by_task),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,13 @@ def test_names_and_rates_are_those_of_the_data(make_cache, make_args, tmp_path):
     assert spec.instruction.required
     assert spec.instruction.by_task == {"task0": ("do task 0",), "task1": ("do task 1",)}
     assert spec.name == "run"
+
+
+def test_a_run_in_the_working_directory_is_named_after_it(make_cache, make_args, tmp_path, monkeypatch):
+    cache, facts = make_cache([4, 4]), facts_of(tmp_path / "data")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert make_spec(make_args(out=Path(".")), facts, [cache], [np.array([0])]).name == "mine"
 
 
 def test_a_regression_head_has_no_sampler_and_a_diffusion_head_the_asked_one(make_cache, make_args, tmp_path):
