@@ -88,7 +88,7 @@ def calibrate(args: CalibrateArgs, console: Console | None = None) -> list[Curve
     for run in args.runs:
         for kept in spread(kept_checkpoints(run), args.most):
             _check(kept)
-            by_kind.setdefault(Kind.of(kept.spec, kept.data), []).append(kept)
+            by_kind.setdefault(Kind.of(kept.spec, kept.data, kept.held_out), []).append(kept)
     for kind, kinds in by_kind.items():
         check_enough(kind, [kept.loss for kept in kinds])
     curves = [

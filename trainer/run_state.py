@@ -105,6 +105,12 @@ def check_same_run(
         spec = spec.model_copy(update={"normalization": found.spec.normalization})
     elif now["init_from"] is not None:
         raise UsageError(f"{where} did not begin with --init-from; leave it out, or drop --resume")
+    for name in sorted(set(now) - MAY_CHANGE_ON_RESUME - {"grad_accum"}):
+        if before[name] != now[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{where} was trained with {flag} {before[name]}, not {now[name]}; give it as it was, or drop --resume"
+            )
     if _from_data(found.spec) != _from_data(spec):
         raise UsageError(f"{where} was trained on other data or with other settings; drop --resume")
     if list(found.state["data_hashes"].values()) != list(data_hashes.values()):
@@ -116,9 +122,3 @@ def check_same_run(
             f"process{'es' * (processes > 1)} makes {now['grad_accum'] * processes}; give what makes as many, or drop "
             "--resume"
         )
-    for name in sorted(set(now) - MAY_CHANGE_ON_RESUME - {"grad_accum"}):
-        if before[name] != now[name]:
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(
-                f"{where} was trained with {flag} {before[name]}, not {now[name]}; give it as it was, or drop --resume"
-            )

@@ -81,6 +81,8 @@ class TrainArgs:
     """Gigabytes (10^9 bytes) of the feature cache; what was used longest ago goes first."""
     val_split: Annotated[float, tyro.conf.arg(aliases=["--val_split"])] = 0.05
     """Share of whole episodes held out; of whole sessions where the dataset knows them."""
+    split_seed: int = 0
+    """Chooses which. Not --seed: validation losses can be compared only where the same episodes are held out."""
     shift: int = 3
     """Random shift of the images in training, pixels."""
     state_dropout: float = 0.2
@@ -140,8 +142,10 @@ def arguments_of(args: TrainArgs) -> dict[str, Any]:
 
 def with_defaults(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a run as `arguments_of` gives them, and what it did about flags that are newer than the run."""
-    # That is their defaults, but for the temperature: before it could be chosen, chunks were drawn from full noise.
-    return {**arguments_of(TrainArgs(dataset_dir=(), temperature=1.0)), **arguments}
+    # That is their defaults, but for the temperature: before it could be chosen, chunks were drawn from full noise; and
+    # but for the held-out episodes, which were chosen by --seed.
+    before = arguments_of(TrainArgs(dataset_dir=(), temperature=1.0, split_seed=arguments.get("seed", 0)))
+    return {**before, **arguments}
 
 
 # Epochs, batch size, learning rate, patience by number of samples.
@@ -188,7 +192,7 @@ _POSITIVE = (
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "patience", "weight_decay", "max_prefix", "prefix_noise", "shift", "state_noise", "auxiliary_weight", "threads",
-    "save_every", "keep_every", "pictures_every", "evaluate_every", "seed", "lora_rank",
+    "save_every", "keep_every", "pictures_every", "evaluate_every", "seed", "split_seed", "lora_rank",
 )  # fmt: skip
 _SHARES = (
     "warmup_ratio",

@@ -62,7 +62,7 @@ class Trainer:
         tokens_of = text_encoder(args.backbone is not None)
         self.data = self.processes.in_turn(
             lambda: open_training_data(
-                args.dataset_dir, args.horizon, args.max_prefix, args.val_split, args.seed, tokens_of
+                args.dataset_dir, args.horizon, args.max_prefix, args.val_split, args.split_seed, tokens_of
             )
         )
         self.args = resolved = with_preset(args, len(self.data.train))
@@ -204,7 +204,7 @@ class Trainer:
         """Judge the averaged weights on held-out episodes."""
         args = self.args
         return validate(
-            self.ema.module, self.spec, self.data.held_out, self.auxiliary, draws=args.draws, seed=args.seed,
+            self.ema.module, self.spec, self.data.held_out, self.auxiliary, draws=args.draws, seed=args.split_seed,
             limit=4 * _DEBUG_BATCHES if args.debug else _VALIDATION_SAMPLES, bf16=self.bf16,
             without_sensors=args.sensor_dropout > 0, processes=self.processes,
         )  # fmt: skip
@@ -256,7 +256,7 @@ class Trainer:
         )
         curve = None
         if self.calibration is not None:
-            kind = Kind.of(self.spec, self.data.hashes.values())
+            kind = Kind.of(self.spec, self.data.hashes.values(), (self.args.val_split, self.args.split_seed))
             curve = self.calibration.curve_for(kind)
             log.say(self.calibration.says_of(kind))
         if self.about_backbone:

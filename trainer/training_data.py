@@ -40,7 +40,7 @@ def open_training_data(
     horizon: int,
     max_prefix: int,
     val_split: float,
-    seed: int,
+    split_seed: int,
     tokens_of: Callable[[str], np.ndarray] = tokenize,
 ) -> TrainingData:
     """Open datasets that may be trained on together; `tokens_of` is how the network takes an instruction.
@@ -51,7 +51,7 @@ def open_training_data(
     datasets = tuple(LeRobotDataset(path) for path in directories)
     check_alike(datasets)
     caches = tuple(open_cache(dataset, cameras_of(datasets[0].facts)) for dataset in datasets)
-    splits = tuple(_split(dataset, val_split, seed) for dataset in datasets)
+    splits = tuple(_split(dataset, val_split, split_seed) for dataset in datasets)
 
     def windows(episodes: Sequence[np.ndarray]) -> Samples:
         chosen = zip(caches, episodes, strict=True)

@@ -27,6 +27,7 @@ from trainer.train import Trainer
 LOSSES = np.geomspace(0.01, 0.5, 12)
 EPISODES = np.full(12, 160.0)
 DATA = ("5e1f",)  # where a SHA-256 stands
+HELD_OUT = (0.05, 0)
 
 
 def truth(loss: np.ndarray) -> np.ndarray:
@@ -128,12 +129,14 @@ def test_of_several_runs_a_whole_one_is_left_out():
     assert max(within) < 0.1
 
 
-def curve_of(spec: PolicySpec, seed: int = 0, data: Iterable[str] = DATA) -> Curve:
+def curve_of(
+    spec: PolicySpec, seed: int = 0, data: Iterable[str] = DATA, held_out: tuple[float, int] = HELD_OUT
+) -> Curve:
     points = [
         Point(f"run/epoch{number}", float(loss), int(count), 160)
         for number, (loss, count) in enumerate(zip(LOSSES, drawn(seed).successes, strict=True))
     ]
-    return Curve.measured(Kind.of(spec, data), points)
+    return Curve.measured(Kind.of(spec, data, held_out), points)
 
 
 def test_a_file_gives_back_what_was_written(tmp_path):
@@ -161,7 +164,7 @@ def test_a_curve_is_for_its_own_head_sampling_horizon_and_tasks(tmp_path):
     spec = metaworld_spec("reach", "push")
     write_calibration(tmp_path / "calibration.json", [curve_of(spec)])
     found = read_calibration(tmp_path / "calibration.json")
-    assert found.curve_for(Kind.of(metaworld_spec("push", "reach"), DATA)) is not None
+    assert found.curve_for(Kind.of(metaworld_spec("push", "reach"), DATA, HELD_OUT)) is not None
     assert spec.sampler is not None
     samplers = [
         spec.sampler.model_copy(update=change)
@@ -178,21 +181,33 @@ def test_a_curve_is_for_its_own_head_sampling_horizon_and_tasks(tmp_path):
         *(spec.model_copy(update={"sampler": sampler}) for sampler in samplers),
     ]  # fmt: skip
     for other in others:
-        assert found.curve_for(Kind.of(other, DATA)) is None
-        assert found.says_of(Kind.of(other, DATA)).startswith("no curve of calibration.json applies to ")
+        assert found.curve_for(Kind.of(other, DATA, HELD_OUT)) is None
+        assert found.says_of(Kind.of(other, DATA, HELD_OUT)).startswith(
+            "no curve of calibration.json applies to "
+        )
 
 
 def test_losses_on_other_demonstrations_are_not_read_off_it(tmp_path):
     spec = metaworld_spec("reach")
     write_calibration(tmp_path / "calibration.json", [curve_of(spec)])
     found = read_calibration(tmp_path / "calibration.json")
-    other = Kind.of(spec, (*DATA, "more"))
+    other = Kind.of(spec, (*DATA, "more"), HELD_OUT)
     assert found.curve_for(other) is None
     assert "it was measured on other demonstrations" in found.says_of(other)
 
 
+@pytest.mark.parametrize("held_out", [(0.05, 1), (0.1, 0)])
+def test_losses_on_other_held_out_episodes_are_not_read_off_it(tmp_path, held_out):
+    spec = metaworld_spec("reach")
+    write_calibration(tmp_path / "calibration.json", [curve_of(spec)])
+    found = read_calibration(tmp_path / "calibration.json")
+    other = Kind.of(spec, DATA, held_out)
+    assert found.curve_for(other) is None
+    assert "other episodes were held out" in found.says_of(other)
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"format": "other/1"}', '{"format": "tinyvla-calibration/2", "curves": [{}]}', "5"]
+    "text", ["", "[]", '{"format": "other/1"}', '{"format": "tinyvla-calibration/3", "curves": [{}]}', "5"]
 )
 def test_a_file_of_something_else_is_one_line(tmp_path, text):
     (tmp_path / "c.json").write_text(text)
@@ -211,6 +226,7 @@ def write_run(run: Path, spec: PolicySpec, losses: list[float], data: Iterable[s
             "spec": spec.model_dump(mode="json"),
             "progress": progress,
             "data_hashes": dict(enumerate(data)),
+            "arguments": {"val_split": HELD_OUT[0], "split_seed": HELD_OUT[1]},
         }
         (run / name / "state.json").write_text(json.dumps(state))
 
@@ -230,7 +246,7 @@ def test_every_kept_checkpoint_goes_in_once_with_its_own_loss(tmp_path):
 
 
 def test_of_many_checkpoints_some_are_taken_from_end_to_end():
-    kept = [Kept(Path(str(n)), null_spec(), DATA, 1.0) for n in range(30)]
+    kept = [Kept(Path(str(n)), null_spec(), DATA, HELD_OUT, 1.0) for n in range(30)]
     assert [int(one.path.name) for one in spread(kept, 4)] == [0, 10, 19, 29]
     assert spread(kept[:3], 4) == kept[:3]
 
@@ -323,7 +339,8 @@ def test_two_runs_of_one_name_are_refused(tmp_path):
 
 def test_a_run_says_what_its_validation_loss_means(make_args, small_vision, tmp_path, capsys):
     trainer = Trainer(make_args(epochs=1, out=tmp_path / "probe"))
-    curve = curve_of(trainer.spec, data=trainer.data.hashes.values())
+    held_out = (trainer.args.val_split, trainer.args.split_seed)
+    curve = curve_of(trainer.spec, data=trainer.data.hashes.values(), held_out=held_out)
     wide = dataclasses.replace(curve, loss=tuple(np.geomspace(1e-6, 1e6, 33)))
     write_calibration(tmp_path / "fits.json", [wide])
     write_calibration(tmp_path / "other.json", [curve_of(metaworld_spec("reach"))])

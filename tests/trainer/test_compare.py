@@ -39,7 +39,7 @@ from trainer.settings import TrainArgs, arguments_of
 
 ARGUMENTS = {
     "head": "diffusion", "epochs": 3, "batch_size": 8, "draws": 4, "seed": 0, "out": "runs/a", "ddim_steps": 10,
-    "init_from": None,
+    "init_from": None, "split_seed": 0,
 }  # fmt: skip
 TINY = NetworkConfig(
     vision_widths=(8, 8), blocks_per_stage=1, keypoints=4, text_dim=8, hidden_dim=24, layers=1, heads=2,

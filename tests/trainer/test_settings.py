@@ -50,6 +50,7 @@ def test_debug_takes_two_epochs_whatever_the_preset():
         (("--lr",), "lr", 1e-5),
         (("--patience",), "patience", 4),
         (("--seed",), "seed", 9),
+        (("--split-seed",), "split_seed", 9),
         (("--head",), "head", "regression"),
     ],
 )
@@ -90,6 +91,7 @@ def test_several_datasets_may_be_given():
         (["--layers", "0"], "--layers"),
         (["--device", "toaster"], "--device"),
         (["--seed", "-1"], "--seed"),
+        (["--split-seed", "-1"], "--split-seed"),
         (["--save-every", "-5"], "--save-every"),
     ],
 )

@@ -191,6 +191,27 @@ def test_a_run_from_before_the_temperature_could_be_chosen_keeps_drawing_from_fu
     assert Trainer(make_args(epochs=2, resume=True, temperature=1.0)).spec.sampler.temperature == 1
 
 
+def test_whatever_the_seed_the_same_episodes_are_held_out(make_args, tmp_path):
+    def held_out(**changes):
+        return [list(episodes) for _, episodes in Trainer(make_args(val_split=0.5, **changes)).data.splits]
+
+    assert held_out(seed=0) == held_out(seed=1) == held_out(seed=2)
+    assert any(held_out(split_seed=other) != held_out() for other in (1, 2, 3))
+
+
+def test_a_run_whose_held_out_episodes_were_chosen_by_its_seed_goes_on_with_them(make_args, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(
+            module,
+            "arguments_of",
+            lambda args: {k: v for k, v in arguments_of(args).items() if k != "split_seed"},
+        )
+        Trainer(make_args(epochs=1, seed=3, split_seed=3)).run()
+    with pytest.raises(UsageError, match="with --split-seed 3, not 0; give it as it was"):
+        Trainer(make_args(epochs=2, seed=3, resume=True))
+    assert Trainer(make_args(epochs=2, seed=3, split_seed=3, resume=True)).progress.batches
+
+
 def test_a_run_and_its_data_may_be_renamed_before_it_is_resumed(make_args, make_dataset, tmp_path):
     data = make_dataset(tmp_path / "data", [8] * 6, size=32, scale=0.01)
     Trainer(make_args(dataset_dir=(data,), epochs=1)).run()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from policy.errors import UsageError
 from policy.spec import PolicySpec
+from trainer.settings import with_defaults
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Kept:
     path: Path
     spec: PolicySpec
     data: tuple[str, ...]  # SHA-256 of the datasets trained on
+    held_out: tuple[float, int]  # --val-split and --split-seed
     loss: float
 
 
@@ -35,10 +37,12 @@ def kept_checkpoints(run: Path) -> list[Kept]:
             state = json.loads(path.read_text())
             progress, spec = state["progress"], PolicySpec.model_validate(state["spec"])
             loss, data = float(progress["validation"][-1]), tuple(state["data_hashes"].values())
+            arguments = with_defaults(state["arguments"])
+            held_out = (float(arguments["val_split"]), int(arguments["split_seed"]))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise UsageError(f"{path.parent} is no checkpoint of a training run ({error})") from None
         if math.isfinite(loss) and loss > 0:
-            found.setdefault(progress["batches"], Kept(path.parent, spec, data, loss))
+            found.setdefault(progress["batches"], Kept(path.parent, spec, data, held_out, loss))
     if not found:
         raise UsageError(
             f"{run} keeps no checkpoint with a validation loss; it takes --val-split and --keep-every in training"

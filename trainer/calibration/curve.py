@@ -15,7 +15,7 @@ from policy.errors import UsageError
 from policy.spec import PolicySpec
 from trainer.calibration.fit import Counts, Prediction, bootstrap_band, predict_left_out
 
-FORMAT = "tinyvla-calibration/2"
+FORMAT = "tinyvla-calibration/3"
 _FEWEST = 4  # checkpoints
 
 
@@ -37,10 +37,11 @@ class Kind:
     sampling: str | None  # "sample, 100 timesteps, 10 DDIM steps, temperature 0"; None for regression
     horizon: int
     tasks: tuple[str, ...]  # sorted
-    data: tuple[str, ...]  # SHA-256 of the datasets, sorted; their held-out episodes make the loss
+    data: tuple[str, ...]  # SHA-256 of the datasets, sorted
+    held_out: tuple[float, int]  # --val-split and --split-seed: which of their episodes make the loss
 
     @classmethod
-    def of(cls, spec: PolicySpec, data: Iterable[str]) -> Kind:
+    def of(cls, spec: PolicySpec, data: Iterable[str], held_out: tuple[float, int]) -> Kind:
         """Of the policies that a run on these datasets makes."""
         sampler, sampling = spec.sampler, None
         if sampler is not None:
@@ -48,7 +49,7 @@ class Kind:
             if sampler.temperature != 1:
                 sampling += f", temperature {sampler.temperature:g}"
         tasks = tuple(sorted(spec.instruction.by_task))
-        return cls(spec.head, sampling, spec.horizon, tasks, tuple(sorted(data)))
+        return cls(spec.head, sampling, spec.horizon, tasks, tuple(sorted(data)), held_out)
 
     @property
     def title(self) -> str:
@@ -124,7 +125,13 @@ class Calibration:
         """Which curve a run is judged by, in one line."""
         if self.curve_for(kind) is not None:
             return f"success is read off {self.where}: {kind.title}"
-        if any(dataclasses.replace(curve.kind, data=kind.data) == kind for curve in self.curves):
+        alike = [dataclasses.replace(curve.kind, held_out=kind.held_out) for curve in self.curves]
+        if kind in alike:
+            return (
+                f"no curve of {self.where} applies to {kind.title}: other episodes were held out (--val-split, "
+                "--split-seed), whose losses mean something else"
+            )
+        if any(dataclasses.replace(curve, data=kind.data) == kind for curve in alike):
             return (
                 f"no curve of {self.where} applies to {kind.title}: it was measured on other demonstrations, whose "
                 "losses mean something else"
@@ -158,7 +165,7 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def _curve(values: dict[str, Any]) -> Curve:
-    kind = {**values["kind"], **{name: tuple(values["kind"][name]) for name in ("tasks", "data")}}
+    kind = {**values["kind"], **{name: tuple(values["kind"][name]) for name in ("tasks", "data", "held_out")}}
     points = tuple(Point(**point) for point in values["points"])
     lists = {name: tuple(map(float, values[name])) for name in ("loss", "rate", "low", "high")}
     if len({len(one) for one in lists.values()}) != 1 or not lists["loss"]:

@@ -24,7 +24,7 @@ from trainer.contract import check_same_senses, make_spec
 from trainer.epoch_log import EPOCHS, read_epochs
 from trainer.epoch_report import EpochReport
 from trainer.network_choice import choose_network
-from trainer.settings import ResolvedArgs, TrainArgs, check_flags, with_preset
+from trainer.settings import ResolvedArgs, TrainArgs, check_flags, with_defaults, with_preset
 from trainer.training_data import TrainingData, open_training_data
 
 
@@ -92,7 +92,7 @@ class Subject:
 def _settings(stored: Mapping[str, Any]) -> TrainArgs:
     """`TrainArgs` from a checkpoint's JSON."""
     known = {field.name for field in dataclasses.fields(TrainArgs)}
-    values = {name: value for name, value in stored.items() if name in known}
+    values = {name: value for name, value in with_defaults(stored).items() if name in known}
     for name in ("dataset_dir", "auxiliary", "lora_targets"):
         values[name] = tuple(values.get(name) or ())
     values["dataset_dir"] = tuple(map(Path, values["dataset_dir"]))
@@ -163,7 +163,7 @@ def open_subject(given: SubjectArgs) -> Subject:
     check_flags(args)
     tokens_of = text_encoder(args.backbone is not None)
     data = open_training_data(
-        directories, args.horizon, args.max_prefix, args.val_split, args.seed, tokens_of
+        directories, args.horizon, args.max_prefix, args.val_split, args.split_seed, tokens_of
     )
     names = tuple(data.facts.environment_state_names or ())
     auxiliary = Auxiliary.choose(args.auxiliary, names, data.caches)
