@@ -45,9 +45,10 @@ function show(status) {
 async function look(mine) {
   const token = sessionStorage.getItem(STORED);
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  let response;
+  let response, status;
   try {
     response = await fetch("status", { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
+    if (response.ok) status = await response.json(); // of which the rest may never come
   } catch {
     if (mine !== turn) return false;
     setState("no answer, trying again", "gone");
@@ -64,8 +65,6 @@ async function look(mine) {
     setState(`error ${response.status}`, "gone");
     return true;
   }
-  const status = await response.json();
-  if (mine !== turn) return false;
   show(status);
   return true;
 }

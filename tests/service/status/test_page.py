@@ -177,3 +177,15 @@ def test_a_server_that_goes_away_is_told(browser: Browser) -> None:
         expect(visit.page.locator("#state")).to_have_text("ready", timeout=PATIENCE_MS)
         assert visit.page.locator("#gate").is_hidden()  # an open server asks for no token
     expect(visit.page.locator("#state")).to_contain_text("no answer", timeout=PATIENCE_MS)
+
+
+def test_an_answer_that_breaks_off_is_told_and_asked_for_again(browser: Browser) -> None:
+    with RunningServer(lambda: NullPolicy(null_spec(size=16))) as server:
+        visit = Visit(browser, server)
+        state = visit.page.locator("#state")
+        expect(state).to_have_text("ready", timeout=PATIENCE_MS)
+        visit.page.route("**/status", lambda route: route.fulfill(body='{"ready": tr'))
+        expect(state).to_contain_text("no answer", timeout=PATIENCE_MS)
+        visit.page.unroute("**/status")
+        expect(state).to_have_text("ready", timeout=PATIENCE_MS)
+    assert visit.complaints == []
