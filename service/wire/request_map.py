@@ -96,7 +96,7 @@ def read_request(fields: Mapping[str, object], arrays: ArrayReader) -> ActReques
         ddim_steps=_given(fields, "ddim_steps", as_int),
         sampler=_sampler(fields.get("sampler")),
         seed=_given(fields, "seed", as_int),
-        prefix=_given(fields, "prefix", arrays.array),
+        prefix=None if _is_empty(fields.get("prefix")) else arrays.array(fields["prefix"], "prefix"),
         samples=_given(fields, "samples", as_int, 1),
     )
     instruction = _given(fields, "instruction", as_text, "")
@@ -115,10 +115,10 @@ def read_request(fields: Mapping[str, object], arrays: ArrayReader) -> ActReques
             state=state,
             instruction=instruction,
             sensors={
-                # An absent sensor may be told by null as well as by leaving it out.
+                # An absent sensor may be told by an empty window or null as well as by leaving it out.
                 name: arrays.array(value, f"sensors.{name}")
                 for name, value in sensors.items()
-                if value is not None
+                if not _is_empty(value)
             },
         ),
         options=options,
@@ -166,6 +166,11 @@ def _given(
     """A field that may be left out, or told by null."""
     value = fields.get(key)
     return default if value is None else read(value, key)
+
+
+def _is_empty(value: object) -> bool:
+    """No rows: told by null, or by a list without any, which cannot say how wide they would be."""
+    return value is None or (isinstance(value, list) and not value)
 
 
 def _streams(value: object, field: str) -> dict[str, object]:

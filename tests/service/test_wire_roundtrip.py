@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from policy.errors import STATUS_BY_CODE, TinyVLAError
-from policy.observation import Observation, SampleOptions
+from policy.observation import Observation, SampleOptions, check_observation, check_options
+from policy.spec import PolicySpec
 from service.wire import json_codec, msgpack_codec, multipart_codec, zmq_frames
 from service.wire.messages import ActReply, ActRequest, Timing
 
@@ -181,3 +182,26 @@ def test_an_array_of_objects_is_never_sent() -> None:
         msgpack_codec.encode_request(
             ActRequest(Observation({}, np.array([print, 1], dtype=object)))  # type: ignore[arg-type]
         )
+
+
+@pytest.mark.parametrize("encoding", ["json", "form", "lists"])
+def test_a_window_and_a_prefix_without_rows_are_none(encoding: str, everything: PolicySpec) -> None:
+    none = np.zeros((0, 4), np.float32)
+    image = np.zeros((4, 4, 3), np.uint8)
+    asked = ActRequest(
+        Observation(
+            {c.name: image for c in everything.cameras},
+            np.zeros(4, np.float32),
+            sensors={"force": none[:, :2]},
+        ),
+        SampleOptions(prefix=none),
+    )
+    if encoding == "form":
+        read = multipart_codec.decode_request(*multipart_codec.encode_request(asked))
+    else:
+        fields = json_codec.parse(json_codec.encode_request(asked))
+        if encoding == "lists":
+            fields |= {"prefix": [], "sensors": {"force": []}}
+        read = json_codec.read_fields(fields)
+    check_observation(everything, read.observation)
+    check_options(everything, read.options)
