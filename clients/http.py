@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,6 +21,9 @@ from service.wire.messages import ActReply, ActRequest
 
 if TYPE_CHECKING:
     from policy.spec import PolicySpec
+
+# Bytes of a request between two looks at the clock.
+_PIECE = 2**17
 
 
 class HttpClient(BlockingCalls):
@@ -41,8 +48,14 @@ class HttpClient(BlockingCalls):
         self._http.close()
 
     def _exchange(self, question: httpx.Request, left_s: float) -> httpx.Response:
+        until = time.monotonic() + left_s
+        question.stream = _Timely(_pieces(question.content), until, httpx.WriteTimeout)
         try:
-            response = self._http.send(_within(question, left_s))
+            response = self._http.send(_within(question, left_s), stream=True)
+            with contextlib.closing(response):
+                assert isinstance(response.stream, httpx.SyncByteStream)
+                response.stream = _Timely(response.stream, until, httpx.ReadTimeout)
+                response.read()
         except httpx.TransportError as error:
             raise _no_answer(self.url, error) from None
         return _accepted(response)
@@ -61,7 +74,10 @@ class AsyncHttpClient(AsyncCalls):
 
     async def _exchange(self, question: httpx.Request, left_s: float) -> httpx.Response:
         try:
-            response = await self._http.send(_within(question, left_s))
+            async with asyncio.timeout(left_s):
+                response = await self._http.send(_within(question, left_s))
+        except TimeoutError:
+            raise ConnectionError(f"{self.url} did not answer in time") from None
         except httpx.TransportError as error:
             raise _no_answer(self.url, error) from None
         return _accepted(response)
@@ -125,7 +141,36 @@ class _HttpLanguage:
             raise ConnectionError(f"{response.request.url}: {error}") from None
 
 
+class _Timely(httpx.SyncByteStream):
+    """A body that ends with an error when a call's time is up.
+
+    The transport's own limits begin anew with each part that gets through, so that a slow network would never meet
+    them. A stall is theirs: one that begins late may last as long again.
+    """
+
+    def __init__(
+        self, pieces: Iterable[bytes], until: float, late: Callable[[str], httpx.TimeoutException]
+    ) -> None:
+        self._pieces, self._until, self._late = pieces, until, late
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            if time.monotonic() > self._until:
+                raise self._late("the call's time is up")
+            yield piece
+
+    def close(self) -> None:
+        if isinstance(self._pieces, httpx.SyncByteStream):
+            self._pieces.close()
+
+
+def _pieces(body: bytes) -> Sequence[bytes]:
+    return [body[start : start + _PIECE] for start in range(0, len(body), _PIECE)]
+
+
 def _within(question: httpx.Request, seconds: float) -> httpx.Request:
+    if not seconds:  # no time at all would be taken for a socket that never waits
+        raise httpx.WriteTimeout("the call's time is up")
     question.extensions["timeout"] = httpx.Timeout(seconds).as_dict()
     return question
 

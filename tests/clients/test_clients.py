@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
+import threading
+import time
 from collections.abc import Iterator
 
+import httpx
 import numpy as np
 import pytest
 import zmq
 
 from clients.client_options import ClientOptions
 from clients.connect import connect
-from clients.http import HttpClient
+from clients.http import AsyncHttpClient, HttpClient
 from clients.inprocess import InProcessClient
+from clients.retry import NEVER
 from clients.zmq import ZmqClient
 from policy.errors import TinyVLAError, UsageError
 from policy.null import NullPolicy, null_spec
@@ -147,3 +153,50 @@ def test_a_connection_that_breaks_just_before_sending_is_a_connection_error(serv
 def test_an_address_that_is_none_is_told_with_an_example(address):
     with pytest.raises(UsageError, match=r"http://127\.0\.0\.1:8000"):
         connect(address)
+
+
+def asked_of(side: int) -> ActRequest:
+    return ActRequest(Observation({"a": np.zeros((side, side, 3), np.uint8)}, np.zeros(4, np.float32), "go"))
+
+
+@pytest.mark.parametrize("made", ["blocking", "async"])
+def test_an_answer_that_crawls_in_ends_when_the_call_s_time_is_up(made):
+    """Something comes all the while, so that no part of it is late by itself."""
+    done = threading.Event()
+
+    def crawl(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(2**18)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+            for _ in range(200):
+                connection.sendall(b"x")
+                if done.wait(0.05):
+                    break
+
+    async def once(address: str, options: ClientOptions) -> None:
+        async with AsyncHttpClient(address, options=options) as client:
+            await client.act(asked_of(8))
+
+    options = ClientOptions(timeout_s=1.0, retry=NEVER)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        threading.Thread(target=crawl, args=(listening,), daemon=True).start()
+        with pytest.raises(ConnectionError, match="in time"), HttpClient(address, options=options) as client:
+            asyncio.run(once(address, options)) if made == "async" else client.act(asked_of(8))
+        done.set()
+
+
+def test_a_request_that_crawls_out_ends_when_the_call_s_time_is_up(monkeypatch):
+    def crawl(request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.SyncByteStream)
+        for _ in request.stream:
+            time.sleep(0.1)
+        return httpx.Response(500)
+
+    client = HttpClient("http://robot", options=ClientOptions(timeout_s=0.5, retry=NEVER))
+    monkeypatch.setattr(client, "_http", httpx.Client(transport=httpx.MockTransport(crawl)))
+    with client, pytest.raises(ConnectionError, match="in time"):
+        client.act(asked_of(1000))  # 3 MB
+    with pytest.raises(ConnectionError, match="in time"):
+        client._exchange(httpx.Request("GET", "http://robot"), 0.0)
