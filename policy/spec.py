@@ -70,6 +70,9 @@ class InstructionSpec(_Part):
 class ActionSpec(_Part):
     """One action: names, units and bounds per dimension, at the robot's control rate."""
 
+    # Within infinite bounds any chunk would be close to the golden one.
+    model_config = ConfigDict(allow_inf_nan=False)
+
     names: tuple[str, ...]
     units: tuple[str, ...]
     kind: Literal["delta", "absolute", "velocity"]

@@ -87,6 +87,8 @@ def test_action_statistics_have_one_entry_per_dimension(make_spec):
         ({"units": ("m",)}, "one entry per dimension"),
         ({"low": (-1.0,)}, "one entry per dimension"),
         ({"low": (1.0, -1.0)}, "low must be below its high"),
+        ({"low": (float("-inf"), 0.0)}, "finite number"),
+        ({"high": (float("nan"), 1.0)}, "finite number"),
         ({"rate_hz": 0}, "greater than 0"),
         ({"kind": "torque"}, "'delta', 'absolute' or 'velocity'"),
     ],
