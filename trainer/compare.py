@@ -49,7 +49,7 @@ def _write(
         lines.append(
             "- Their inference times are of different runtimes: give two bundles, or two checkpoints, to compare them."
         )
-    lines += ["", verdict(because), "", outcome.table]
+    lines += ["", verdict(because, [one.steps for one in trained]), "", outcome.table]
     text = "\n".join(lines) + "\n" + "\n".join(map(pairing_markdown, outcome.pairings))
     (args.out / "compare.md").write_text(text)
     told = {

@@ -113,7 +113,12 @@ def test_only_what_belongs_to_the_head_may_differ(tmp_path) -> None:
     )
     assert (one.steps, other.spec.head) == (12, "regression")
     assert unfair_because(one, other) == []
-    assert verdict([]).startswith("A fair comparison")
+    assert (
+        verdict([], [12, 12]) == "A fair comparison of heads: same data, budget, seed, encoder and settings."
+    )
+    assert verdict([], [12, 1_200]).endswith(
+        "Of the budget these weights have had 12 against 1,200 optimiser steps."
+    )
 
 
 def test_a_policy_older_than_a_flag_was_trained_with_its_default(tmp_path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,13 @@ def _plain(network: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in network.items()}
 
 
-def verdict(because: list[str]) -> str:
-    """For the report."""
-    if not because:
-        return "A fair comparison of heads: same data, budget, seed, encoder and settings."
-    return f"NOT a fair comparison of heads: {'; '.join(because)}."
+def verdict(because: list[str], steps: Sequence[int | None]) -> str:
+    """For the report; `steps` are the optimiser steps of each policy's weights."""
+    if because:
+        return f"NOT a fair comparison of heads: {'; '.join(because)}."
+    fair = "A fair comparison of heads: same data, budget, seed, encoder and settings."
+    if len(set(steps)) == 1:
+        return fair
+    # The best checkpoint need not be the last one; that of an early epoch has not had the budget.
+    told = " against ".join("unknown" if number is None else f"{number:,}" for number in steps)
+    return f"{fair} Of the budget these weights have had {told} optimiser steps."
