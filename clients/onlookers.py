@@ -53,6 +53,11 @@ class Onlookers:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
+    @property
+    def recorded_before(self) -> int:
+        """Episodes that are there already of a recording which is gone on with."""
+        return self._recorder.begun_before if self._recorder is not None else 0
+
     def tap(self, robot: Robot) -> TappedRobot:
         """The robot, seen by those who want to see it."""
         taps: list[Tap] = [tap for tap in (self._rerun, self._recorder) if tap is not None]

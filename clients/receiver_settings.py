@@ -65,7 +65,8 @@ class RunSettings(PolicyFlags):
     """Let no reply come earlier than this many milliseconds after its request: what would a slow server do?"""
     seed: int | None = None
     """Episode i of a task starts from seed + i; default 1000, and 1000000 for what is recorded: the needle rig's
-    policies are evaluated on scenes from 1000 on, which none may be trained on."""
+    policies are evaluated on scenes from 1000 on, which none may be trained on. A recording that is gone on with
+    counts on from the episodes it holds."""
     out: Path = Path("runs/realtime")
     """Where report.json, timeline.png and videos go."""
     save_data: Path | None = None

@@ -130,11 +130,13 @@ def _run_task(
         interrupt,
         TerminalOperator(onlookers.log) if settings.on_uncertain == "ask" else None,
     )
+    # A recording that is gone on with gets other scenes than those it holds.
+    first_seed = settings.first_seed + (onlookers.recorded_before if settings.seed is None else 0)
     frames: list[np.ndarray] = []
     for episode in range(settings.episodes):
         if interrupt.is_set():
             return
-        seed = settings.first_seed + episode
+        seed = first_seed + episode
         onlookers.begin(f"{robot.info.task} {episode + 1}/{settings.episodes}")
         session = f"{robot.info.task}-{seed}-{uuid.uuid4().hex[:8]}"
         outcome = receiver.run_episode(seed, session=session, watcher=onlookers)

@@ -65,6 +65,7 @@ class Recorder:
             raise UsageError(f"{root}: a finished recording is there; choose another directory")
         begun = journals(root)
         self._next = 1 + max((int(path.stem.partition("-")[0]) for path in begun), default=-1)
+        self.begun_before = self._next  # episodes of the recording that is gone on with
         if begun:
             log(f"recording: {root} was cut off after {self._next} episodes; going on with it")
         self._robot: TappedRobot | None = None

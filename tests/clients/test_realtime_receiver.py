@@ -19,9 +19,11 @@ from clients.demo import run, serving
 from clients.episode import Episode
 from clients.inprocess import InProcessClient
 from clients.lerobot_v3 import LeRobotDataset
+from clients.lerobot_v3.layout import JOURNALS_DIR
 from clients.realtime_receiver import main
 from clients.receiver import Receiver, ReceiverSettings
 from clients.recording import Recorder
+from clients.recording.journal import JournalWriter
 from clients.robots.metaworld import MetaWorldRobot
 from clients.robots.null import NullRobot
 from clients.tapped_robot import TappedRobot
@@ -218,6 +220,18 @@ def test_metaworld_in_real_time_is_recorded_filmed_and_reported(server, tmp_path
     assert frames[0].std() > 10  # a picture, not a blank
 
     assert LeRobotDataset(tmp_path / "data").num_frames > 10
+
+
+@pytest.mark.parametrize(("flags", "seeds"), [((), [1_000_003, 1_000_004]), (("--seed", "7"), [7, 8])])
+def test_a_recording_that_is_gone_on_with_gets_other_scenes(server, tmp_path, flags, seeds):
+    """Three episodes of it were begun."""
+    journals = tmp_path / "data" / JOURNALS_DIR
+    journals.mkdir(parents=True)
+    JournalWriter(journals / "000002-000.journal", {}).close()
+    recorded = ["--save-data", str(tmp_path / "data"), "--instruction", "move", "--episodes", "2"]
+    assert null_run(server, tmp_path / "run", *recorded, *flags) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert [episode["seed"] for episode in report["episodes"]] == seeds
 
 
 def test_an_interrupted_run_ends_with_its_report(server, tmp_path):
