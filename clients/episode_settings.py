@@ -11,6 +11,7 @@ from clients.limits_file import read_limits
 from clients.robots.base import RobotInfo
 from clients.safety_limits import SafetyLimits
 from clients.uncertainty import RESPONSE, OnUncertain
+from policy.errors import UsageError
 from policy.spec import PolicySpec
 
 
@@ -52,7 +53,13 @@ class EpisodeSettings:
 
 
 def chunk_policy_for(spec: PolicySpec, asked: ChunkPolicy | None) -> ChunkPolicy:
-    """`rtc` where the policy was trained to continue a prefix, else `receding`, unless asked otherwise."""
+    """`rtc` where the policy was trained to continue a prefix, else `receding`, unless asked otherwise.
+
+    Raises:
+        UsageError: `rtc` is asked for, and the policy was not trained for it.
+    """
+    if asked == "rtc" and not spec.max_prefix:
+        raise UsageError("--chunk-policy rtc: this policy was not trained to continue a prefix; use receding")
     return asked or ("rtc" if spec.max_prefix else "receding")
 
 

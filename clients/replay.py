@@ -22,7 +22,7 @@ from clients.client import PolicyClient
 from clients.console import make_console
 from clients.contract_check import check_robot
 from clients.episode import Episode
-from clients.episode_settings import ReceiverSettings, episode_settings
+from clients.episode_settings import ReceiverSettings, chunk_policy_for, episode_settings
 from clients.lerobot_v3 import LeRobotDataset
 from clients.policy_flags import PolicyFlags, check_steps, open_policy, wait_for_spec
 from clients.receiver import Receiver
@@ -98,6 +98,7 @@ def replay(args: ReplayArgs, dataset: LeRobotDataset, client: PolicyClient) -> i
     console = make_console()
     spec = wait_for_spec(client, console.print)
     check_steps(args.ddim_steps, spec)
+    chunk_policy_for(spec, args.chunk_policy)  # one that it cannot have shows here, before anything is played
     played: list[Replayed] = []
     code = 0
     try:

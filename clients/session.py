@@ -63,8 +63,6 @@ def _run_tasks(
 ) -> int:
     check_steps(settings.ddim_steps, spec)
     chunk_policy = chunk_policy_for(spec, settings.chunk_policy)
-    if chunk_policy == "rtc" and not spec.max_prefix:
-        raise UsageError("--chunk-policy rtc: this policy was not trained to continue a prefix; use receding")
     console.print(
         f"{spec.label} ({settings.where}): {spec.head}, horizon {spec.horizon}, "
         f"{settings.inference_rate:g} Hz inference, chunk policy {chunk_policy}"

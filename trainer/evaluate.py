@@ -19,7 +19,7 @@ from trainer.evaluation.journal import Journal
 from trainer.evaluation.report import measured_rows, protocol_of, write_report
 from trainer.evaluation.rollout import EpisodeResult
 from trainer.evaluation.run_missing import keep_same_protocol, run_missing
-from trainer.evaluation.settings import EvaluateArgs, check_counts
+from trainer.evaluation.settings import EvaluateArgs, check_flags
 from trainer.evaluation.subject import (
     camera_setup,
     check_unchanged,
@@ -44,8 +44,6 @@ def _run(args: EvaluateArgs, job: Job) -> EpisodeResult:
 
 def check_metaworld(args: EvaluateArgs, spec: PolicySpec) -> None:
     """Raise UsageError or TinyVLAError for a policy that cannot do what is asked in MetaWorld."""
-    if not args.sensor:
-        raise UsageError("--no-sensor is for --robot needle-rig; MetaWorld has no sensors")
     camera_setup(spec)
     check_options(spec, SampleOptions(ddim_steps=args.ddim_steps))
     if args.steps_per_chunk > spec.horizon:
@@ -58,7 +56,7 @@ def run_metaworld(
     args: EvaluateArgs, console: Console
 ) -> tuple[PolicySpec, tuple[str, ...], list[EpisodeResult]]:
     """Run what is missing; returns the policy's contract, who acted, and every episode asked for."""
-    check_counts(args)
+    check_flags(args)
     tasks = task_names(args.tasks)
     if not tasks:
         raise UsageError("--tasks names no task")

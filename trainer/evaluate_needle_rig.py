@@ -23,7 +23,7 @@ from trainer.evaluation.rig_rollout import RigEpisode
 from trainer.evaluation.rig_summary import RigRow, rig_markdown, rig_rows
 from trainer.evaluation.rig_worker import RigJob, rig_views, run_rig_job
 from trainer.evaluation.run_missing import keep_same_protocol, run_missing
-from trainer.evaluation.settings import EvaluateArgs, check_counts
+from trainer.evaluation.settings import EvaluateArgs, check_flags
 from trainer.evaluation.subject import check_unchanged, load_policy, policy_identity
 from trainer.ray_cluster import RayCluster, with_absolute_paths
 
@@ -65,7 +65,7 @@ def check_needle_rig(args: EvaluateArgs, spec: PolicySpec) -> None:
 
 def run_needle_rig(args: EvaluateArgs, console: Console) -> tuple[PolicySpec, list[RigEpisode]]:
     """Run what is missing; returns the policy's contract and every episode asked for."""
-    check_counts(args)
+    check_flags(args)
     if args.bundle is None and args.checkpoint is None:
         raise UsageError("--robot needle-rig: give the policy's --bundle or --checkpoint")
     load_parameters(args.rig_parameters)  # a bad file shows here, once, and so does a bad bundle
@@ -77,7 +77,7 @@ def run_needle_rig(args: EvaluateArgs, console: Console) -> tuple[PolicySpec, li
         {
             **identity, "robot": args.robot, "ddim_steps": args.ddim_steps,
             "execute": args.steps_per_chunk, "seed": args.first_seed, "sensor": args.sensor,
-            "instruction": args.instruction,             "parameters": file_hash(args.rig_parameters),
+            "instruction": args.instruction, "parameters": file_hash(args.rig_parameters),
         },
     )  # fmt: skip
     there = with_absolute_paths(args)

@@ -27,7 +27,7 @@ from clients.lerobot_v3 import (
 from clients.replay import ReplayArgs, replay
 from clients.replay_errors import Replayed, dimension_errors
 from clients.replay_robot import ReplayRobot
-from policy.errors import TinyVLAError
+from policy.errors import TinyVLAError, UsageError
 from policy.null import NullPolicy, null_spec
 from policy.spec import SensorSpec
 from service.running import RunningServer
@@ -230,6 +230,13 @@ def test_a_frame_is_shown_from_its_own_period_on_and_never_before(recording):
             robot.hold(np.zeros(4))
         else:
             robot.act(np.zeros(4))
+
+
+def test_a_policy_that_continues_no_prefix_is_not_asked_to(recording, tmp_path):
+    spec = SPEC.model_copy(update={"max_prefix": 0})
+    client = InProcessClient(NullPolicy(spec))
+    with pytest.raises(UsageError, match="--chunk-policy rtc: this policy was not trained"):
+        played(recording, tmp_path, client, chunk_policy="rtc")
 
 
 def test_nothing_to_compare_is_told_as_nothing():

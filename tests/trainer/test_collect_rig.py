@@ -164,6 +164,9 @@ def test_flags_of_the_other_robot_are_told(tmp_path: Path) -> None:
     args = CollectArgs(out=tmp_path / "rig", tasks=("reach",), until="aligned")
     with pytest.raises(UsageError, match="--until is for the needle rig"):
         collect(args)
+    args = CollectArgs(out=tmp_path / "rig", tasks=("reach",), rig_parameters=Path("other.toml"))
+    with pytest.raises(UsageError, match="--rig-parameters is for --robot needle-rig"):
+        collect(args)
     assert not (tmp_path / "rig").exists()
 
 

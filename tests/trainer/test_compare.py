@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,9 +28,9 @@ from trainer import evaluate as evaluate_module
 from trainer import evaluate_needle_rig as rig_module
 from trainer.checkpoint import save_checkpoint
 from trainer.compare import compare
-from trainer.comparison import metaworld, needle_rig
+from trainer.comparison import latency, metaworld, needle_rig
 from trainer.comparison.film import Filmed, KeepingRenderer, mosaic
-from trainer.comparison.latency import Latency, measure_latency
+from trainer.comparison.latency import Latency
 from trainer.comparison.paired import compare_success, compare_values
 from trainer.comparison.settings import CompareArgs, evaluation_of, place_of
 from trainer.comparison.training import read_training, unfair_because, verdict
@@ -199,20 +200,24 @@ def test_a_film_has_every_picture_that_was_rendered() -> None:
     assert (odd.shape[0] % 2, odd.shape[1] % 2) == (0, 0)
 
 
-def test_latency_is_taken_in_turns() -> None:
+def test_latency_is_taken_in_turns(monkeypatch) -> None:
+    """On a clock that only the policies move: 2 ms for one, 5 ms for the other."""
     asked: list[str] = []
+    now = [0.0]
 
     class Timed(NullPolicy):
         def predict(self, observations, options, features=None):
             asked.append(self.spec.name)
+            now[0] += {"a": 0.002, "b": 0.005}[self.spec.name]
             return super().predict(observations, options, features)
 
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     spec = null_spec(size=8)
     policies = [Timed(spec.model_copy(update={"name": name})) for name in "ab"]
     seen = Observation({spec.cameras[0].name: np.zeros((8, 8, 3), np.uint8)}, np.zeros(4, np.float32))
-    found = measure_latency(policies, [seen, seen], None)
+    found = latency.measure_latency(policies, [seen, seen], None)
     assert "".join(asked) == "ab" * 33
-    assert all(0 < one.p50_ms <= one.p95_ms for one in found)
+    assert [(one.p50_ms, one.p95_ms) for one in found] == [(2.0, 2.0), (5.0, 5.0)]
 
 
 # ---- the command
@@ -333,6 +338,8 @@ def test_what_cannot_be_compared_is_one_line_and_leaves_nothing(two, tmp_path, c
         ((two[0], two[0].parent), [], "A and B are both"),
         ((two[0], deaf), [], "was not trained to do without needle_tip"),
         ((two[0], two[1]), ["--execute", "17"], "a chunk of"),
+        ((two[0], two[1]), ["--tasks", "reach"], "--tasks is for MetaWorld"),
+        ((two[0], two[1]), ["--robot", "metaworld", "--sensor", "off"], "--sensor is for --robot needle-rig"),
     ):
         argv = ["compare", *map(str, paths), "--robot", "needle-rig", "--out", str(out), *flags]
         assert tinyvla.main(argv) == 2

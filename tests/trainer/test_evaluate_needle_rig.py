@@ -219,6 +219,19 @@ def test_the_command_says_what_is_missing_in_one_line(tmp_path, capsys) -> None:
     assert capsys.readouterr().err.startswith("tinyvla evaluate: --no-sensor is for --robot needle-rig")
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--robot", "needle-rig", "--tasks", "reach"], "--tasks is for MetaWorld"),
+        (["--rig-parameters", "other.toml"], "--rig-parameters is for --robot needle-rig"),
+    ],
+)
+def test_a_flag_of_another_robot_is_refused_and_not_ignored(tmp_path, capsys, flags, told) -> None:
+    assert tinyvla.main(["evaluate", "--out", str(tmp_path / "out"), *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"tinyvla evaluate: {told}")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_worker_renders_what_its_policy_sees(short, monkeypatch, tmp_path) -> None:
     policy = Seeing(SPEC.model_copy(update={"cameras": SPEC.cameras[1:3]}))
     monkeypatch.setattr(rig_worker, "load_policy", lambda args: policy)

@@ -10,7 +10,7 @@ from typing import Any
 
 from clients.lerobot_v3 import DatasetFacts
 from clients.rig_sim import lockstep
-from clients.rig_sim.parameters import load_parameters
+from clients.rig_sim.parameters import DEFAULT_FILE, load_parameters
 from clients.robots import metaworld_sim, needle_rig_contract
 from policy.bundle import read_spec
 from policy.errors import UsageError
@@ -49,6 +49,8 @@ def metaworld_source(args: CollectArgs) -> Source:
     """
     if args.until != "success":
         raise UsageError("--until is for the needle rig; MetaWorld's demonstrations end with success")
+    if args.rig_parameters != DEFAULT_FILE:
+        raise UsageError("--rig-parameters is for --robot needle-rig")
     wanted = parse_tasks(args.tasks, args.episodes)
     driven = args.takeover is not None
     rollout = RolloutSettings(

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from clients.robots.metaworld_sim import CONTROL_RATE_HZ, MetaWorldSim
 from clients.robots.metaworld_tasks import task_names
+from policy.errors import UsageError
 from trainer.comparison.film import Filmed, KeepingRenderer
 from trainer.comparison.outcome import Outcome, Pairing
 from trainer.comparison.paired import compare_success, compare_values
@@ -47,7 +48,13 @@ def pairing(title: str, first: Sequence[EpisodeResult], second: Sequence[Episode
 
 
 def compare_metaworld(args: CompareArgs, trained: Sequence[Trained], console: Console) -> Outcome:
-    """Run what is missing, draw it, and pair it."""
+    """Run what is missing, draw it, and pair it.
+
+    Raises:
+        UsageError: a policy for another robot, or a flag of one.
+    """
+    if args.sensor != "both":
+        raise UsageError("--sensor is for --robot needle-rig; MetaWorld has no sensors")
     for number, one in enumerate(trained):  # before anything runs
         check_metaworld(evaluation_of(args, number), one.spec)
     episodes: list[list[EpisodeResult]] = []

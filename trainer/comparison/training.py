@@ -115,12 +115,12 @@ def _plain(network: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in network.items()}
 
 
-def verdict(because: list[str], steps: Sequence[int | None]) -> str:
+def verdict(because: list[str], steps: Sequence[int | None] = ()) -> str:
     """For the report; `steps` are the optimiser steps of each policy's weights."""
     if because:
         return f"NOT a fair comparison of heads: {'; '.join(because)}."
     fair = "A fair comparison of heads: same data, budget, seed, encoder and settings."
-    if len(set(steps)) == 1:
+    if len(set(steps)) <= 1:
         return fair
     # The best checkpoint need not be the last one; that of an early epoch has not had the budget.
     told = " against ".join("unknown" if number is None else f"{number:,}" for number in steps)

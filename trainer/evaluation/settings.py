@@ -68,8 +68,15 @@ class EvaluateArgs:
         return _SEED[self.robot] if self.seed is None else self.seed
 
 
-def check_counts(args: EvaluateArgs) -> None:
-    """Raise UsageError for flags that cannot work, whatever the robot."""
+def check_flags(args: EvaluateArgs) -> None:
+    """Raise UsageError for flags that cannot work, or are another robot's."""
+    if args.robot == "metaworld":
+        if not args.sensor:
+            raise UsageError("--no-sensor is for --robot needle-rig; MetaWorld has no sensors")
+        if args.rig_parameters != DEFAULT_FILE:
+            raise UsageError("--rig-parameters is for --robot needle-rig")
+    elif args.tasks != BUNDLED_TASKS:
+        raise UsageError("--tasks is for MetaWorld; the needle rig has one task of its own")
     if args.episodes < 1 or args.steps_per_chunk < 1 or (args.workers is not None and args.workers < 1):
         raise UsageError("--episodes, --execute and --workers must be at least 1")
     if args.first_seed < 0:
