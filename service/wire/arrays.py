@@ -33,7 +33,7 @@ def from_buffer(data: Buffer, dtype: object, shape: object, field: str) -> np.nd
     if (
         not isinstance(shape, list | tuple)
         or len(shape) > _MAX_DIMS
-        or any(type(n) is not int or n < 0 for n in shape)
+        or any(type(n) is not int or not 0 <= n < 2**63 for n in shape)
     ):
         raise malformed(field, f"shape as a list of at most {_MAX_DIMS} sizes", shown(shape))
     kind = _DTYPES[dtype]
@@ -41,7 +41,10 @@ def from_buffer(data: Buffer, dtype: object, shape: object, field: str) -> np.nd
     wanted = math.prod(shape) * kind.itemsize
     if wanted != size:
         raise malformed(field, f"{wanted} bytes for {dtype} {list(shape)}", f"{size} bytes")
-    return np.frombuffer(data, kind).reshape(shape) if size else np.zeros(shape, kind)
+    try:
+        return np.frombuffer(data, kind).reshape(shape) if size else np.zeros(shape, kind)
+    except ValueError:  # NumPy has a largest size also for what is empty
+        raise malformed(field, "sizes that an array can have", shown(shape)) from None
 
 
 def from_lists(value: object, field: str) -> np.ndarray:

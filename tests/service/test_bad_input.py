@@ -134,6 +134,16 @@ JSON_TABLE: dict[str, tuple[Callable[[dict], object], str, str]] = {
         "malformed",
         "images.corner4",
     ),
+    "nothing, in an endless shape": (
+        put(state={"data": "", "shape": [0, 2**62, 2**62], "dtype": "float32"}),
+        "malformed",
+        "state",
+    ),
+    "a shape of more bytes than can be said": (
+        put(state={"data": "", "shape": [10**4000] * 2, "dtype": "float32"}),
+        "malformed",
+        "state",
+    ),
     "an array of objects": (
         put(state={"data": b64(b"12345678"), "shape": [1], "dtype": "|O"}),
         "malformed",
