@@ -64,7 +64,9 @@ class GrootArrays:
             raise malformed(field, "an array of numbers", "objects, which would have to be unpickled")
         if isinstance(dtype, bytes):
             dtype = dtype.decode("ascii", "replace")
-        array = arrays.from_buffer(data, dtype, value.get("shape") if is_array else (), field)
+        array = arrays.from_buffer(
+            data, dtype, value.get("shape") if is_array else (), field, arrays.PEER_DTYPES
+        )
         return array if is_array else array.item()
 
     def write(self, array: np.ndarray) -> dict[object, object]:

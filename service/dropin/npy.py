@@ -31,7 +31,9 @@ def read_npy(data: bytes, field: str) -> np.ndarray | list:
     body = memoryview(data)[stream.tell() :]
     if dtype.kind == "U":
         return _texts(body, shape, dtype, field)
-    array = arrays.from_buffer(body, dtype.str, shape[::-1] if by_columns else shape, field)
+    array = arrays.from_buffer(
+        body, dtype.str, shape[::-1] if by_columns else shape, field, arrays.PEER_DTYPES
+    )
     return array.T if by_columns else array
 
 

@@ -69,7 +69,7 @@ def _read_form(form: Mapping[object, object], field: str) -> object | None:
         data = form.get(b"data")
         if not isinstance(data, bytes):
             raise malformed(field, "an array with its data as bytes", shown(data))
-        return arrays.from_buffer(data, form.get(b"dtype"), form.get(b"shape"), field)
+        return arrays.from_buffer(data, form.get(b"dtype"), form.get(b"shape"), field, arrays.PEER_DTYPES)
     if b"__npgeneric__" in form:
         value = form.get(b"data")
         if not isinstance(value, bool | int | float | str):

@@ -70,5 +70,5 @@ def _read_form(form: Mapping[object, object], field: str) -> object | None:
     if "__numpy__" not in form:
         return None
     data = as_base64(form["__numpy__"], field)
-    array = arrays.from_buffer(data, form.get("dtype"), form.get("shape"), field)
+    array = arrays.from_buffer(data, form.get("dtype"), form.get("shape"), field, arrays.PEER_DTYPES)
     return array.item() if array.ndim == 0 else array

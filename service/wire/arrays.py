@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,22 +22,28 @@ _DTYPES: dict[str, np.dtype] = {
     }.items()
     for alias in aliases
 }
+# What robots of other protocols send besides: depth and masks, which are left out, and states of half floats.
+PEER_DTYPES = _DTYPES | {
+    short: np.dtype(short) for short in ("|b1", "|i1", "<i2", "<u2", "<f2", "<u4", "<u8")
+}
 _MAX_DIMS = 5  # batch, time, height, width, colour
 
 Buffer = bytes | bytearray | memoryview
 
 
-def from_buffer(data: Buffer, dtype: object, shape: object, field: str) -> np.ndarray:
+def from_buffer(
+    data: Buffer, dtype: object, shape: object, field: str, dtypes: Mapping[str, np.dtype] = _DTYPES
+) -> np.ndarray:
     """View `data` as an array without a copy; raises `malformed` unless dtype, shape and size agree."""
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise malformed(field, f"dtype one of {', '.join(_DTYPES)}", shown(dtype))
+    if not isinstance(dtype, str) or dtype not in dtypes:
+        raise malformed(field, f"dtype one of {', '.join(dtypes)}", shown(dtype))
     if (
         not isinstance(shape, list | tuple)
         or len(shape) > _MAX_DIMS
         or any(type(n) is not int or not 0 <= n < 2**63 for n in shape)
     ):
         raise malformed(field, f"shape as a list of at most {_MAX_DIMS} sizes", shown(shape))
-    kind = _DTYPES[dtype]
+    kind = dtypes[dtype]
     size = len(data) if isinstance(data, bytes | bytearray) else data.nbytes
     wanted = math.prod(shape) * kind.itemsize
     if wanted != size:

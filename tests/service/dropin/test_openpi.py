@@ -76,9 +76,10 @@ def test_openpis_chunk_broker_hands_out_one_action_a_step(
         lambda i: {"images": {"corner4": i.transpose(2, 0, 1)}, "state": np.zeros(4)},
         lambda i: {"images": {"cam_high": i.transpose(2, 0, 1)}, "state": [0.0, 0, 0, 0]},
         lambda i: {"image": i.astype(np.float32) / 255, "state": np.zeros(4, np.int64)},
+        lambda i: {"image": i, "state": np.zeros(4, np.float16), "depth": i[..., 0].astype(np.uint16)},
         lambda i: {"observation/image": i, **{f"observation/s{n}": np.float64(n / 4) for n in range(4)}},
     ],
-    ids=["flat", "nested", "aloha", "aloha's camera", "floats", "state by names"],
+    ids=["flat", "nested", "aloha", "aloha's camera", "floats", "depth", "state by names"],
 )
 def test_each_form_that_openpis_robots_send_is_understood(
     one_camera: RunningServer, image: np.ndarray, reshape: Callable[[np.ndarray], dict]

@@ -87,6 +87,16 @@ def test_numpy_scalars_are_numbers(one_camera: RunningServer, openvla: dict[str,
     assert act(one_camera, openvla | {"ddim_steps": np.int64(500)}).status_code == 422
 
 
+def test_what_the_policy_has_no_use_for_may_be_of_any_numbers(
+    one_camera: RunningServer, openvla: dict[str, Any]
+) -> None:
+    assert (
+        act(one_camera, openvla | {"first": np.True_, "depth": np.zeros((20, 24), np.uint16)}).status_code
+        == 200
+    )
+    assert act(one_camera, openvla | {"state": np.zeros(4, bool)}).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [
