@@ -131,7 +131,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, list[str]]:
                 found[variable] = [flag]
         elif value and not (item.name.endswith("port") and value.startswith("tcp://")):
             separator = _SEPARATORS.get(item.name)
-            values = value.split(separator) if separator is not None else [value]
+            # A separator at the end, as lists that were put together have, is followed by nothing.
+            values = [value] if separator is None else [one for one in value.split(separator) if one.strip()]
             found[variable] = [f"{flag}={value}" for value in values]
     return found
 

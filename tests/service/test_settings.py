@@ -74,6 +74,12 @@ def test_without_a_bundle_the_shipped_one_is_served() -> None:
     assert read_settings(["--watch", "tests"], {}).bundle == ()  # which may be empty, and fill later
 
 
+def test_a_separator_at_the_end_of_a_list_means_nothing() -> None:
+    environ = {"TINYVLA_BUNDLE": f"tests{os.pathsep}", "TINYVLA_ALIAS": "a=corner4,"}
+    settings = read_settings([], environ)
+    assert (settings.bundle, settings.alias) == ((Path("tests"),), ("a=corner4",))
+
+
 def test_ports_of_kubernetes_services_are_none_of_the_settings() -> None:
     names = ("TINYVLA_PORT", "TINYVLA_ZMQ_PORT", "TINYVLA_GROOT_PORT")
     assert read_settings([], dict.fromkeys(names, "tcp://10.0.0.7:5570")) == read_settings([], {})
