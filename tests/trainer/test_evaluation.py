@@ -19,7 +19,7 @@ from tests.trainer.inline import Inline
 from trainer import evaluate as module
 from trainer.collection.attempts import attempt_seed
 from trainer.evaluate import evaluate
-from trainer.evaluation import run_missing
+from trainer.evaluation import run_missing, worker
 from trainer.evaluation.interval import wilson
 from trainer.evaluation.rollout import EpisodeResult
 from trainer.evaluation.settings import EvaluateArgs
@@ -120,6 +120,31 @@ def test_no_goal_of_the_evaluation_was_ever_drawn_for_training():
         evaluation = {episode_seed(seed, task, n) for task in BUNDLED_TASKS for n in range(50)}
         assert len(evaluation) == len(BUNDLED_TASKS) * 50
         assert not training & evaluation
+
+
+def test_a_policy_is_shown_its_own_views_where_a_reference_acted_before(monkeypatch):
+    """As in a worker of a cluster to which an episode comes back whose first worker died."""
+
+    class Scene:
+        def __init__(self, task, cameras, size):
+            self.task, self.cameras, self.size = task, tuple(cameras), size
+
+        def make_renderer(self):
+            return self
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(metaworld_sim, "MetaWorldSim", Scene)
+    spec = null_spec(cameras=("topview",), size=96).model_copy(
+        update={"state": StateSpec(names=metaworld_sim.STATE_NAMES, units=metaworld_sim.STATE_UNITS)}
+    )
+    place = worker._Workplace()
+    assert place.scene("reach")[0].cameras == metaworld_sim.DEFAULT_CAMERAS
+    place._policy = NullPolicy(spec)
+    sim, renderer = place.scene("reach")
+    assert (sim.cameras, sim.size, renderer) == (("topview",), 96, sim)
+    assert place.scene("reach")[0] is sim
 
 
 def test_every_actor_faces_the_same_goals_and_every_task_others():

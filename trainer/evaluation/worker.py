@@ -51,13 +51,14 @@ class _Workplace:
 
     def scene(self, task: str) -> tuple[metaworld_sim.MetaWorldSim, metaworld_sim.SceneRenderer]:
         """The task's simulator and renderer, with the cameras of the policy where there is one."""
-        if self._sim is None or self._renderer is None or self._sim.task != task:
+        cameras: tuple[str, ...] = metaworld_sim.DEFAULT_CAMERAS
+        size = 128
+        if self._policy is not None:
+            cameras, size = camera_setup(self._policy.spec)
+        there = self._sim and (self._sim.task, self._sim.cameras, self._sim.size)
+        if self._sim is None or self._renderer is None or there != (task, cameras, size):
             if self._renderer is not None:
                 self._renderer.close()
-            cameras: tuple[str, ...] = metaworld_sim.DEFAULT_CAMERAS
-            size = 128
-            if self._policy is not None:
-                cameras, size = camera_setup(self._policy.spec)
             self._sim = metaworld_sim.MetaWorldSim(task, cameras, size)
             self._renderer = self._sim.make_renderer()
         return self._sim, self._renderer
