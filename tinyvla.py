@@ -31,7 +31,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 _OWN = ("policy", "service", "clients", "trainer")
 _INSTALL = "pip install -c constraints.txt -e '.[cpu,sim,train]'"
 # What is wrong with a place that was given, and no fault of the program.
-_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT)
+_PLACE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT,
+)  # fmt: skip
 
 
 def _refused(name: str, why: str) -> int:

@@ -62,9 +62,10 @@ def test_a_value_that_does_not_read_is_one_line(
         (ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"), 2, "torch is not installed"),
         (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 2, "/data/x: Permission denied"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "file/x"), 2, "file/x: Not a directory"),
+        (FileExistsError(errno.EEXIST, "File exists", "file"), 2, "file: File exists"),
         (KeyboardInterrupt(), 130, ""),
     ],
-    ids=["an extra", "a permission", "a file in the way", "Ctrl-C"],
+    ids=["an extra", "a permission", "a file in the way", "a file where a directory is to be", "Ctrl-C"],
 )
 def test_what_is_no_fault_of_the_program_is_no_traceback(monkeypatch, capsys, error, code, told) -> None:
     def fails(argv: list[str]) -> int:
