@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket
 
 from service.access_log import answered
 from service.act_exchange import ActExchange
-from service.auth import check_origin, check_token, given_token
+from service.auth import check_caller
 from service.body import read_body
 from service.dropin.aliases import Aliases
 from service.dropin.openpi_door import OpenpiDoor
@@ -71,8 +71,7 @@ def short_cut(act: Endpoint, token: str | None) -> Route:
     """The same route without FastAPI's search for parameters, which takes longer than a transport may."""
 
     async def authorised(request: Request) -> Response:
-        check_origin(request.headers)
-        check_token(token, given_token(request.headers.get("authorization")))
+        check_caller(token, request.headers)
         return await act(request)
 
     return Route("/act", authorised, methods=["POST"])

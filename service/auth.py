@@ -10,6 +10,7 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Security
@@ -51,6 +52,14 @@ def given_token(header: str | None) -> str | None:
     return token.strip() if scheme.lower() in ("bearer", "api-key") else None
 
 
+def check_caller(token: str | None, headers: Mapping[str, str]) -> None:
+    """Raise `forbidden` for a page of another site, `unauthorized` unless the door is open or the token right."""
+    check_origin(headers)
+    if token is None:
+        check_host(headers)
+    check_token(token, given_token(headers.get("authorization")))
+
+
 def check_origin(headers: Mapping[str, str]) -> None:
     """Raise `forbidden` for a request that a page of another site makes.
 
@@ -60,6 +69,39 @@ def check_origin(headers: Mapping[str, str]) -> None:
     origin = headers.get("origin")
     if origin is not None and _host_of(origin) != headers.get("host", "").lower():
         raise TinyVLAError("forbidden", "pages of other origins may not use this server", field="Origin")
+
+
+def check_host(headers: Mapping[str, str]) -> None:
+    """Raise `forbidden` where an open server is asked by a name that may be anybody's.
+
+    A site can let its own name stand for this machine's address (DNS rebinding); its pages are then of the same origin
+    as the server, for all that the browser knows. It has no token, so a server that wants one need not look.
+    """
+    host = headers.get("host")
+    if host is not None and not _is_address(host):
+        raise TinyVLAError(
+            "forbidden",
+            "without a token this server is asked by its address or as localhost; other names take --token",
+            field="Host",
+            expected="127.0.0.1, [::1] or localhost, with the port",
+            actual=host[:100],
+        )
+
+
+@lru_cache(maxsize=64)
+def _is_address(host: str) -> bool:
+    """`host` as in a URL: a name, an IPv4 address, or an IPv6 address in brackets; then perhaps a port."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):  # which browsers never look up
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _host_of(origin: str) -> str | None:
@@ -74,8 +116,7 @@ def token_wanted(token: str | None) -> Sequence[Dependency]:
     """Dependencies of routes that take `token`; with None they are open to all but other sites' pages."""
 
     async def authorised(connection: HTTPConnection) -> None:
-        check_origin(connection.headers)
-        check_token(token, given_token(connection.headers.get("authorization")))
+        check_caller(token, connection.headers)
 
     return [Depends(authorised)] + ([_scheme("token")] if token is not None else [])
 

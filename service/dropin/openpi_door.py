@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from policy.errors import TinyVLAError
 from service.access_log import answered
-from service.auth import check_origin, check_token, given_token
+from service.auth import check_caller
 from service.dropin import openpi_codec
 from service.dropin.aliases import Aliases
 from service.dropin.peer_request import peer_request, policy_named
@@ -47,8 +47,7 @@ class OpenpiDoor:
     async def serve(self, socket: WebSocket) -> None:
         """Serve one connection to its end."""
         try:
-            check_origin(socket.headers)
-            check_token(self._token, given_token(socket.headers.get("authorization")))
+            check_caller(self._token, socket.headers)
         except TinyVLAError as error:
             await self._turn_away(socket, error)
             return

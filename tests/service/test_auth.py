@@ -39,8 +39,9 @@ def outcome(dependencies: Sequence[Depends], **headers: str) -> str:
     async def inside() -> str:
         return "inside"
 
+    headers = {"host": "localhost:8000", **headers}
     try:
-        TestClient(app, base_url="http://robot:8000").get("/", headers=headers)
+        TestClient(app).get("/", headers=headers)
     except TinyVLAError as error:
         return error.code
     return "inside"
@@ -89,9 +90,9 @@ def test_without_an_admin_token_nobody_is_admin() -> None:
 @pytest.mark.parametrize(
     ("origin", "code"),
     [
-        ("http://robot:8000", "inside"),
-        ("https://ROBOT:8000", "inside"),
-        ("http://robot", "forbidden"),
+        ("http://localhost:8000", "inside"),
+        ("https://LOCALHOST:8000", "inside"),
+        ("http://localhost", "forbidden"),
         ("http://evil.example", "forbidden"),
         ("null", "forbidden"),
         ("http://[", "forbidden"),
@@ -100,6 +101,23 @@ def test_without_an_admin_token_nobody_is_admin() -> None:
 def test_pages_of_other_origins_are_turned_away_token_or_not(origin: str, code: str) -> None:
     for token in (None, "t"):
         assert outcome(token_wanted(token), origin=origin, authorization="Bearer t") == code
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "[::1]:8000", "192.168.1.5", "a.localhost:80", "LOCALHOST"]
+)
+def test_an_open_server_is_asked_by_its_address(host: str) -> None:
+    assert outcome(token_wanted(None), host=host) == "inside"
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example:8000", "robot", "127.0.0.1.evil.example", "localhost.evil", "["]
+)
+def test_a_name_that_may_be_anybodys_needs_a_token(host: str) -> None:
+    """A page whose site lets its name stand for this machine's address is of the same origin as the server."""
+    assert outcome(token_wanted(None), host=host, origin=f"http://{host}") == "forbidden"
+    assert outcome(token_wanted(None), host=host) == "forbidden"
+    assert outcome(token_wanted("t"), host=host, authorization="Bearer t") == "inside"
 
 
 def test_no_origin_is_ever_allowed_to_read_our_answers() -> None:
