@@ -113,6 +113,8 @@ def _applied(asked: _Limits, spec: PolicySpec, base: SafetyLimits) -> SafetyLimi
         for key, value in own:
             if value is None:
                 continue
+            if np.isnan(value):  # neither more nor less than anything: it would limit nothing
+                raise _Mistake(f"action.{name}.{key}: expected a number, got nan")
             # Never wider than what the policy's contract allows.
             tighten = max if key == "low" else min
             arrays[key][dim] = tighten(arrays[key][dim], np.float32(value))

@@ -84,6 +84,7 @@ def test_the_policys_own_bounds_are_never_widened(tmp_path):
         ("[action.a0]\nspeed = 1.0", "action.a0.speed"),
         ("[action.a0]\nmax_change = 0.0", "greater than 0"),
         ("[action.a0]\nhigh = 'far'", "action.a0.high"),
+        ("[action.a0]\nhigh = nan", "action.a0.high: expected a number"),
         ("[action.a0]\nlow = 0.5\nhigh = 0.2", "lies above high"),
         ("[action.a0]\nlow = 1.5", "bounds are -1 ... 1"),
         ("[workspace.s0]\nlow = 0.0\nhigh = 1.0\nscale = 1.0", "moved_by"),
