@@ -29,7 +29,7 @@ STOP_WITHIN_S = 10.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the demo; 1 when fewer than half of the episodes succeed, 2 when it cannot run."""
+    """Run the demo; 1 when fewer than half of the episodes succeed, 2 when it cannot run, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bundle", type=Path, default=BUNDLE, help="policy bundle to serve")
     parser.add_argument("--task", default=",".join(BUNDLED_TASKS), help="tasks, separated by commas")
@@ -48,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     except UsageError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while the server starts; the receiver takes its own
+        return 130
 
 
 def run(serve_flags: Sequence[str], receiver_flags: Sequence[str], out: Path) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients import session
+from clients import demo, session
 from clients.demo import run, serving
 from clients.episode import Episode
 from clients.inprocess import InProcessClient
@@ -255,6 +255,14 @@ def test_the_demo_serves_receives_and_stops(tmp_path, capsys):
     assert run(["--null"], ["--robot=null"], tmp_path) == 0
     assert (tmp_path / "report.json").exists()
     assert "ready" in (tmp_path / "server.log").read_text()
+
+
+def test_ctrl_c_while_the_demo_s_server_starts_is_an_exit_code(tmp_path, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clients.demo.wait_until_ready", interrupted)
+    assert demo.main(["--out", str(tmp_path)]) == 130
 
 
 def test_a_server_that_cannot_start_is_told_with_its_last_words(tmp_path):
