@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
-    """Write uint8 [H, W, 3] RGB frames of even size; returns how many. Whole or not at all."""
+    """Write uint8 [H, W, 3] RGB frames; returns how many. Whole or not at all.
+
+    Encoders take even sizes alone: an odd frame loses its last row or column.
+    """
     import av
 
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
@@ -28,10 +31,11 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
                 stream = cast(
                     "VideoStream", container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
                 )
-                stream.height, stream.width = frame.shape[:2]
+                stream.height, stream.width = (size // 2 * 2 for size in frame.shape[:2])
                 stream.pix_fmt = "yuv420p"
                 stream.options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"q": "3"}
-            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+            even = np.ascontiguousarray(frame[: stream.height, : stream.width])
+            for packet in stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")):
                 container.mux(packet)
             written += 1
         if stream is not None:

@@ -17,6 +17,7 @@ from clients.report import run_report, write_report
 from clients.report_table import print_report
 from clients.robots.null import NullRobot
 from clients.timeline import held_spans, write_timeline
+from clients.video import write_video
 from policy.null import NullPolicy, null_spec
 
 SPEC = null_spec()
@@ -100,6 +101,30 @@ def test_the_report_is_json_and_whole_or_not_there(lived, tmp_path):
     assert read["format"] == "tinyvla-realtime-report/1"
     assert read["recording"] == recording
     assert [entry.name for entry in path.parent.iterdir()] == ["report.json"]
+
+
+def test_what_a_driver_tells_costs_no_report_whatever_it_is(lived, tmp_path):
+    told = {
+        "force": np.float32(0.5), "peak": float("nan"), "stages": np.array([1, 2]), "docked": np.bool_(True),
+        "at": (1.0, np.inf), "where": tmp_path,
+    }  # fmt: skip
+    path = tmp_path / "report.json"
+    write_report(path, run_report([outcome(lived, robot=told)], SPEC, {}))
+    [episode] = json.loads(path.read_text())["episodes"]
+    assert episode["robot"] == {
+        "force": 0.5, "peak": None, "stages": [1, 2], "docked": True, "at": [1.0, None], "where": str(tmp_path),
+    }  # fmt: skip
+
+
+def test_a_film_of_odd_frames_is_a_film(tmp_path):
+    import av
+
+    frames = [np.full((33, 47, 3), 200, np.uint8)] * 3
+    assert write_video(tmp_path / "odd.mp4", frames, 20.0) == 3
+    with av.open(str(tmp_path / "odd.mp4")) as film:
+        seen = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert [frame.shape for frame in seen] == [(32, 46, 3)] * 3
+    assert all(abs(frame.mean() - 200) < 5 for frame in seen)
 
 
 def test_the_table_says_what_went_wrong_and_nothing_else(lived):
