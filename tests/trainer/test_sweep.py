@@ -61,6 +61,28 @@ def test_a_journal_goes_on_behind_a_line_that_a_kill_cut_off(tmp_path):
         assert journal.done == [ONE, replace(ONE, episode=1)]
 
 
+@pytest.mark.parametrize("line", ['{"task": "reach"}', "[1]", "{"])
+def test_a_journal_of_something_else_is_refused_and_stays_as_it_is(tmp_path, line):
+    path = tmp_path / "episodes.jsonl"
+    with Journal(path, DelayedEpisode) as journal:
+        journal.add(ONE)
+    path.write_text(f"{line}\n{path.read_text()}")
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="line 1: no DelayedEpisode"), Journal(path, DelayedEpisode):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_two_commands_do_not_write_into_one_journal(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    with Journal(path, DelayedEpisode) as journal:
+        with pytest.raises(UsageError, match="another process"), Journal(path, DelayedEpisode):
+            pass
+        journal.add(ONE)
+    with Journal(path, DelayedEpisode) as journal:
+        assert journal.done == [ONE]
+
+
 def test_the_same_seed_gives_the_same_episode_to_the_bit():
     clock = SimulatedClock()
     robot = MetaWorldRobot("reach", cameras=("corner4",), size=32, clock=clock)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
+
+from policy.errors import UsageError
 
 Result = TypeVar("Result")
 
@@ -18,6 +22,9 @@ class Journal(Generic[Result]):
     Args:
         path: of the `.jsonl` file; its directory exists.
         kind: frozen dataclass of plain values, one object a line.
+
+    Raises:
+        UsageError: on entering: another process writes there, or a line of something else, of which none is lost.
     """
 
     def __init__(self, path: Path, kind: type[Result]) -> None:
@@ -25,12 +32,20 @@ class Journal(Generic[Result]):
         self._kind = kind
 
     def __enter__(self) -> Journal[Result]:
-        self.done = list(self._read())
-        # Rewritten whole: what follows is appended and must not continue a half-written line.
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(map(_line, self.done)))
-        temporary.replace(self._path)
-        self._file = self._path.open("a")
+        with contextlib.ExitStack() as failed:
+            self._file = failed.enter_context(self._path.open("a+b"))
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"{self._path.parent}: another process is writing its results there"
+                ) from None
+            self._file.seek(0)
+            whole, newline, cut_off = self._file.read().rpartition(b"\n")
+            self.done = list(self._read(whole))
+            if cut_off:  # by a kill; what follows must not continue it
+                self._file.truncate(len(whole + newline))
+            failed.pop_all()
         return self
 
     def __exit__(
@@ -44,15 +59,15 @@ class Journal(Generic[Result]):
         self._file.write(_line(result))
         self._file.flush()
 
-    def _read(self) -> Iterable[Result]:
-        if not self._path.exists():
-            return
-        for line in self._path.read_text().splitlines():
+    def _read(self, lines: bytes) -> Iterator[Result]:
+        for number, line in enumerate(lines.splitlines(), 1):
             try:
                 yield self._kind(**json.loads(line))
-            except (json.JSONDecodeError, TypeError):
-                continue  # cut off by a kill
+            except (ValueError, TypeError):
+                raise UsageError(
+                    f"{self._path}, line {number}: no {self._kind.__name__}; choose another --out, or remove the file"
+                ) from None
 
 
-def _line(result: Any) -> str:
-    return json.dumps(dataclasses.asdict(result)) + "\n"
+def _line(result: Any) -> bytes:
+    return json.dumps(dataclasses.asdict(result)).encode() + b"\n"
