@@ -18,6 +18,9 @@ from trainer.evaluation.subject import camera_setup
 from trainer.evaluation.worker import Job, run_job
 from trainer.workers import simulation_workers
 
+# Scenes apart from those of `tinyvla evaluate`: a checkpoint that was chosen by these is measured on others.
+_FIRST_SEED = 500_000
+
 
 def _metaworld_tasks(spec: PolicySpec, named: tuple[str, ...]) -> tuple[str, ...]:
     camera_setup(spec)
@@ -41,7 +44,8 @@ class ClosedLoop:
     Args:
         spec: the policy's: of MetaWorld, or of the needle rig. Its tasks are evaluated unless `tasks` names others.
         tasks: MetaWorld tasks.
-        episodes: per task; the scenes are the same at every evaluation, and were never trained on.
+        episodes: per task; the scenes are the same at every evaluation, were never trained on, and are not those of
+            `tinyvla evaluate`.
 
     Raises:
         UsageError: a policy of neither, or a task that its robot does not have.
@@ -55,7 +59,7 @@ class ClosedLoop:
         self._episodes, self._workers = episodes, workers
         usual = EvaluateArgs(robot="needle-rig" if self._rig else "metaworld")
         self._protocol = replace(
-            usual, seed=usual.first_seed + seed, execute=min(usual.steps_per_chunk, spec.horizon)
+            usual, seed=_FIRST_SEED + seed, execute=min(usual.steps_per_chunk, spec.horizon)
         )
         self._pool: Executor | None = None
 

@@ -66,7 +66,7 @@ def test_success_is_told_by_task_of_the_checkpoint_that_was_named(played):
     assert loop.tasks == ("reach", "push")  # nobody can simulate the third
     assert loop.measure(Path("somewhere")) == {"reach": 1.0, "push": 0.25}
     assert len(played) == 8
-    assert {(args.checkpoint, args.seed) for args, _ in played} == {(Path("somewhere"), 3)}
+    assert {(args.checkpoint, args.seed) for args, _ in played} == {(Path("somewhere"), 500_003)}
     loop.close()
 
 
@@ -89,7 +89,7 @@ def test_a_policy_of_the_needle_rig_drives_the_needle_rig(monkeypatch):
     assert loop.measure(Path("somewhere")) == {"needle-insertion": 0.25}
     assert [job for _, job in ran] == [RigJob("policy", episode) for episode in range(4)]
     (args,) = {args for args, _ in ran}
-    assert (args.robot, args.checkpoint, args.first_seed) == ("needle-rig", Path("somewhere"), 1003)
+    assert (args.robot, args.checkpoint, args.first_seed) == ("needle-rig", Path("somewhere"), 500_003)
     assert args.steps_per_chunk == 4
     with pytest.raises(UsageError, match="the needle rig has needle-insertion alone"):
         ClosedLoop(spec, ("reach",), episodes=4, workers=1, seed=3)
