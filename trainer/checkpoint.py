@@ -129,11 +129,13 @@ def _write(building: Path, parts: dict[str, dict[str, Tensor]], document: dict[s
 
 
 def find_checkpoint(directory: Path) -> Path:
-    """Where a checkpoint lies; UsageError where there is none.
+    """Where a checkpoint lies; UsageError where there is none, or a whole run.
 
     A kill between the two renames of `save_checkpoint` leaves the previous one under its old name.
     """
     for place in (directory, directory.with_name(directory.name + ".old")):
+        if (place / "best").is_dir() or (place / "last").is_dir():
+            raise UsageError(f"{place} is a run; name one of its checkpoints, such as {place / 'best'}")
         if place.exists():
             return place
     raise UsageError(f"no checkpoint at {directory}")

@@ -142,6 +142,12 @@ def test_a_checkpoint_from_before_there_were_checksums_is_read(tmp_path):
     assert load_checkpoint(tmp_path / "last").state["progress"] == {"steps": 2}
 
 
+def test_a_run_is_no_damaged_checkpoint_but_holds_some(tmp_path):
+    Run().save(tmp_path / "run" / "best")
+    with pytest.raises(UsageError, match=r"is a run; name one of its checkpoints, such as .*best"):
+        load_checkpoint(tmp_path / "run")
+
+
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="coreutils are not installed")
 def test_a_person_can_check_a_checkpoint_with_sha256sum(tmp_path):
     Run().save(tmp_path / "last")
