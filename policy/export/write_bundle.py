@@ -23,6 +23,7 @@ from policy.export.graphs import (
 )
 from policy.export.model_card import model_card
 from policy.export.onnx_graphs import export_onnx
+from policy.export.put_in_place import put_in_place
 from policy.export.torchscript_graphs import export_torchscript
 from policy.loaded import LoadedPolicy
 from policy.networks.backbone.files import BUNDLED, find_recorded
@@ -128,6 +129,5 @@ def write_bundle(
     write_checksums(building, [*files, "policy.json"])
     for runtime in ("eager", "onnx", "torchscript"):
         load_bundle(building, runtime, "cpu")  # raises when it misses the golden pair
-    shutil.rmtree(directory, ignore_errors=True)
-    building.rename(directory)
+    put_in_place(building, directory)
     return spec
