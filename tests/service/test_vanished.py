@@ -56,8 +56,8 @@ def test_over_http(held_server: RunningServer, held: Any, request_: ActRequest, 
     body = msgpack_codec.encode_request(request_)
     host, port = held_server.http_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as client:
-        head = f"POST /act HTTP/1.1\r\nHost: x\r\nContent-Type: application/msgpack\r\nContent-Length: {len(body)}"
-        client.sendall(head.encode() + b"\r\n\r\n" + body)
+        head = "POST /act HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/msgpack\r\n"
+        client.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
         assert fates.queued.wait(PATIENCE_S)
     assert fates.cancelled.wait(PATIENCE_S)
     held.go.set()

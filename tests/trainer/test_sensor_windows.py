@@ -96,7 +96,14 @@ def test_datasets_of_other_sensors_are_not_mixed() -> None:
     from trainer.contract import check_alike
 
     facts = SimpleNamespace(
-        cameras={}, state_names=(), action_names=("a",), actions_per_frame=1, control_rate_hz=1.0
+        cameras={},
+        state_names=(),
+        action_names=("a",),
+        actions_per_frame=1,
+        control_rate_hz=1.0,
+        environment_state_names=None,
+        robot_type=None,
+        free={},
     )
     one = SimpleNamespace(root="one", facts=facts, sensors=FACTS)
     other = SimpleNamespace(root="other", facts=facts, sensors={})

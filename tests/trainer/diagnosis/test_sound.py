@@ -71,7 +71,7 @@ def test_the_subcommands_are_listed(capsys):
         ({"size": 16}, "its cameras are ['front 32x32'], the dataset's are ['front 16x16']"),
         (
             {"size": 32, "streams": [np.arange(20) / 100] * 6},
-            "its sensors are [], the dataset's are ['tip [2]']",
+            "its sensors are [], the dataset's are ['tip [2 x N]']",
         ),
     ],
 )
