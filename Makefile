@@ -31,7 +31,7 @@ demo: $(SIM) $(GL)  ## The policy server moves MetaWorld's robot in real time; l
 serve: $(SIM)  ## Serve the shipped policy at 127.0.0.1:8000 (HTTP) and 5570 (ZeroMQ)
 	@$(BIN)/python -m tinyvla serve $(ARGS)
 
-test: $(ALL) $(GL) $(BROWSER)  ## Run every test (under 15 minutes)
+test: $(ALL) $(GL) $(BROWSER)  ## Run every test (about 15 minutes)
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(ALL)  ## Check style, formatting and types
