@@ -24,7 +24,8 @@ from policy.runtimes.choose import RUNTIMES, choose, this_machine
 from policy.spec import PolicySpec
 
 WEIGHTS = "model.safetensors"
-BUILDING = ".building"  # ends the name of a directory that is being written
+BUILDING = ".building"  # ends the name of a directory that no server loads: it is being written, or
+BEFORE = f".before{BUILDING}"  # was replaced by a process that was killed before it had removed it
 GOLDEN_TOLERANCE = 1e-4  # of the action range; the bound every runtime is exported under
 GOLDEN_SEED = 0
 # Of the norm of what a backbone saw: its 16-bit arithmetic differs between processors and cards.

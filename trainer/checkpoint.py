@@ -23,6 +23,7 @@ from policy.errors import UsageError
 from policy.networks.backbone.files import expect_backbone
 from policy.networks.config import NetworkConfig
 from policy.networks.network import PolicyNetwork
+from policy.put_in_place import put_in_place
 from policy.spec import PolicySpec
 from trainer.shards import like_shard, whole
 
@@ -113,11 +114,7 @@ def save_checkpoint(
         raise UsageError(
             f"{directory}: cannot be written ({error}); make room, then --resume goes on from the checkpoint before"
         ) from error
-    if directory.exists():  # otherwise an earlier kill has left what is old as all there is
-        shutil.rmtree(old, ignore_errors=True)
-        directory.rename(old)
-    building.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
+    put_in_place(building, directory, old)
 
 
 def _write(building: Path, parts: dict[str, dict[str, Tensor]], document: dict[str, Any]) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from policy.bundle import BUILDING, read_spec
+from policy.bundle import BEFORE, BUILDING, read_spec
 from policy.checksums import write_checksums
 from policy.export.model_card import model_card
-from policy.export.put_in_place import put_in_place
+from policy.put_in_place import put_in_place
 from policy.spec import PolicySpec
 
 
@@ -35,5 +35,5 @@ def record_measured(directory: Path, protocol: str, rows: Sequence[dict[str, Any
     (building / "policy.json").write_text(spec.model_dump_json(indent=1) + "\n")
     (building / "README.md").write_text(model_card(spec))
     write_checksums(building, [*spec.files, "policy.json"])
-    put_in_place(building, directory)
+    put_in_place(building, directory, directory.with_name(directory.name + BEFORE))
     return spec

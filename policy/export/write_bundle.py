@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from policy.bundle import BUILDING, GOLDEN_SEED, WEIGHTS, load_bundle, write_golden
+from policy.bundle import BEFORE, BUILDING, GOLDEN_SEED, WEIGHTS, load_bundle, write_golden
 from policy.checksums import file_hash, write_checksums
 from policy.errors import UsageError
 from policy.export.graphs import (
@@ -23,12 +23,12 @@ from policy.export.graphs import (
 )
 from policy.export.model_card import model_card
 from policy.export.onnx_graphs import export_onnx
-from policy.export.put_in_place import put_in_place
 from policy.export.torchscript_graphs import export_torchscript
 from policy.loaded import LoadedPolicy
 from policy.networks.backbone.files import BUNDLED, find_recorded
 from policy.networks.network import PolicyNetwork
 from policy.observation import Observation, SampleOptions
+from policy.put_in_place import put_in_place
 from policy.runtimes.eager import EagerBackend
 from policy.spec import PolicySpec
 
@@ -129,5 +129,5 @@ def write_bundle(
     write_checksums(building, [*files, "policy.json"])
     for runtime in ("eager", "onnx", "torchscript"):
         load_bundle(building, runtime, "cpu")  # raises when it misses the golden pair
-    put_in_place(building, directory)
+    put_in_place(building, directory, directory.with_name(directory.name + BEFORE))
     return spec

@@ -1,4 +1,4 @@
-"""A bundle that is replaced is never gone: the old one or the new one is there, whatever kills the process."""
+"""What is replaced is never gone: the old one or the new one is there, whatever kills the process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from policy.bundle import BUILDING
-from policy.export import put_in_place as module
-from policy.export.put_in_place import put_in_place
+from policy import put_in_place as module
+from policy.bundle import BEFORE, BUILDING
+from policy.put_in_place import put_in_place
 
 
 class Killed(BaseException):
@@ -44,7 +44,7 @@ def test_a_kill_at_any_step_leaves_the_old_bundle_or_the_new_one(tmp_path, monke
         killing.setattr(Path, "rename", killed_at(Path.rename))
         killing.setattr(module.shutil, "rmtree", killed_at(module.shutil.rmtree))
         with pytest.raises(Killed):
-            put_in_place(building, bundle)
+            put_in_place(building, bundle, tmp_path / f"b{BEFORE}")
     if bundle.exists():
         assert (bundle / "policy.json").read_text() in ("old", "new")
     else:
@@ -52,6 +52,6 @@ def test_a_kill_at_any_step_leaves_the_old_bundle_or_the_new_one(tmp_path, monke
         assert all(path.name.endswith(BUILDING) for path in tmp_path.iterdir())
     if not building.exists():
         building = made(building, "new")
-    put_in_place(building, bundle)
+    put_in_place(building, bundle, tmp_path / f"b{BEFORE}")
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
     assert there(tmp_path) == {"new"}

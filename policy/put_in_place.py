@@ -1,19 +1,19 @@
-"""A finished bundle takes the place of the one before: whatever kills it, one of the two is there."""
+"""A finished directory takes the place of the one before: whatever kills it, one of the two is there."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from policy.bundle import BUILDING
 
-
-def put_in_place(building: Path, directory: Path) -> None:
+def put_in_place(building: Path, directory: Path, before: Path) -> None:
     """Rename `building` to `directory`, and remove what lay there.
 
-    A kill between the two renames leaves both, under names that end in `.building`, which no server loads.
+    Args:
+        building: what is finished.
+        directory: where it belongs.
+        before: where what lay there is moved for a moment; a kill between the two renames leaves it there.
     """
-    before = directory.with_name(f"{directory.name}.before{BUILDING}")
     if directory.exists():  # otherwise an earlier kill has left what was before as all there is
         shutil.rmtree(before, ignore_errors=True)
         directory.rename(before)
