@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from clients.episode_trace import STAGES
 from clients.measurements import Measurements
+from clients.plain_json import plain
 from clients.receiver import EpisodeOutcome
 from policy.errors import UsageError
 from policy.spec import PolicySpec
@@ -43,7 +41,7 @@ def episode_report(outcome: EpisodeOutcome) -> dict[str, Any]:
         "requests": dict(trace.outcomes),
         "policies": dict(trace.policies),
         "safety": outcome.safety,
-        "robot": _plain(outcome.robot) or None,
+        "robot": plain(outcome.robot) or None,
         "seams": {
             key: _rounded(value) if isinstance(value, float) else value
             for key, value in asdict(outcome.smoothness).items()
@@ -142,19 +140,6 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"no report: {path} cannot be written ({error.strerror or error})") from None
-
-
-def _plain(told: object) -> Any:
-    """What a driver tells, as JSON has it: NumPy's numbers as numbers, what is not finite as null, the rest as text."""
-    if isinstance(told, Mapping):
-        return {str(name): _plain(value) for name, value in told.items()}
-    if isinstance(told, np.ndarray | np.generic):
-        told = told.tolist()
-    if isinstance(told, list | tuple):
-        return [_plain(value) for value in told]
-    if isinstance(told, float):
-        return told if math.isfinite(told) else None
-    return told if told is None or isinstance(told, bool | int | str) else str(told)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

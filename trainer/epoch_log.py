@@ -8,20 +8,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+from clients.plain_json import plain
 from trainer.epoch_report import EpochReport
 
 EPOCHS = "epochs.jsonl"
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: what was not measured, or is not finite, is null."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _read(value: Any) -> Any:
-    """Inverse of `_plain`."""
+    """What was not measured, or not finite, is null in the file."""
     if isinstance(value, dict):
         return {name: _read(part) for name, part in value.items()}
     return math.nan if value is None else value
@@ -29,7 +23,7 @@ def _read(value: Any) -> Any:
 
 def append_epoch(path: Path, report: EpochReport) -> None:
     """Add a line."""
-    values = {name: _plain(value) for name, value in dataclasses.asdict(report).items()}
+    values = plain(dataclasses.asdict(report))
     before = path.read_text() if path.exists() else ""
     apart = "\n" if before and not before.endswith("\n") else ""  # from a line that was cut off
     with path.open("a") as file:

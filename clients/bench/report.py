@@ -9,12 +9,12 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from clients.bench.cases import COMPARED_WITH, Measurement
+from clients.plain_json import plain
 
 
 def print_table(console: Console, measured: Sequence[Measurement]) -> None:
@@ -75,21 +75,13 @@ def write_json(
             "system": platform.platform(),
             "python": platform.python_version(),
         },
-        "measured": [_finite(asdict(one)) for one in measured],
+        "measured": plain([asdict(one) for one in measured]),
         "comparisons": comparisons(measured),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     temporary.replace(path)
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: a case without any answer has no latency."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
-    }
 
 
 def _shown(value: float) -> str:
