@@ -18,6 +18,7 @@ from policy.networks.network import PolicyNetwork
 from policy.runtimes.torch_device import torch_device
 from trainer.auxiliary import Auxiliary
 from trainer.checkpoint import load_checkpoint
+from trainer.settings import with_defaults
 from trainer.training_data import open_training_data
 from trainer.validation import validate
 
@@ -25,8 +26,8 @@ from trainer.validation import validate
 def losses(checkpoint: Path, data: Sequence[Path], choices: int) -> list[float]:
     """Validation losses of a checkpoint, its own run's held-out episodes first."""
     found = load_checkpoint(checkpoint)
-    arguments = found.state["arguments"]
-    own = arguments.get("split_seed", arguments["seed"])
+    arguments = with_defaults(found.state["arguments"])
+    own = arguments["split_seed"]
     network = PolicyNetwork(found.spec, found.network)
     network.load_state_dict(found.ema)
     network.to(torch_device("auto", None)).eval()

@@ -94,11 +94,11 @@ def _settings(stored: Mapping[str, Any]) -> TrainArgs:
     known = {field.name for field in dataclasses.fields(TrainArgs)}
     values = {name: value for name, value in with_defaults(stored).items() if name in known}
     for name in ("dataset_dir", "auxiliary", "lora_targets"):
-        values[name] = tuple(values.get(name) or ())
+        values[name] = tuple(values[name])
     values["dataset_dir"] = tuple(map(Path, values["dataset_dir"]))
-    values["out"] = Path(values.get("out") or "runs/train")
-    values["feature_cache"] = Path(values["feature_cache"]) if values.get("feature_cache") else None
-    values["init_from"] = Path(values["init_from"]) if values.get("init_from") else None
+    values["out"] = Path(values["out"])
+    for name in ("feature_cache", "init_from"):
+        values[name] = None if values[name] is None else Path(values[name])
     return TrainArgs(**values)
 
 
